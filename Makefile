@@ -1,0 +1,42 @@
+# Names of commands only: what they do is in the modules, what they use in conf/.
+PYTHON ?= python3
+PY := .venv/bin/python
+SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train data test test-unit lint report doctor lock clean-runs
+
+help: ## what there is to type
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## build .venv from the pinned requirements (PROFILE=cpu|gpu, default: what the machine has)
+	@$(PYTHON) launch/setup_env.py $(if $(PROFILE),--profile $(PROFILE))
+
+train: setup ## the whole method: make train [MODEL=Qwen3-8B] [RAW_DIR=...] [NAME=...] [ARGS="hydra overrides"]
+	@$(PY) -m recipe.main $(SHORT) $(ARGS)
+
+data: setup ## corpora to Parquet: make data RAW_DIR=... OUT_DIR=...
+	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
+
+test: setup lint ## all tests: unit tests, then one real turn of the flywheel (15 minutes)
+	@$(PY) -m pytest
+
+test-unit: setup ## the unit tests alone (2 minutes)
+	@$(PY) -m pytest -m "not stack"
+
+lint: setup ## ruff: style and formatting
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+report: setup ## write a run's page again: make report RUN=<name>
+	@$(PY) -m recipe.report $(RUN)
+
+doctor: setup ## what is installed, free, used and wrong
+	@$(PY) launch/doctor.py
+
+lock: setup ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu)
+	@$(PY) -m pip install -q uv==0.13.9
+	@$(PY) -m uv pip compile requirements/$(or $(PROFILE),cpu).in --override requirements/overrides-$(or $(PROFILE),cpu).txt \
+	  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --no-header --no-annotate -o requirements/$(or $(PROFILE),cpu).lock
+
+clean-runs: ## delete all runs (asks first; YES=1 does not)
+	@$(if $(YES),,printf 'delete runs/? [y/N] '; read answer; [ "$$answer" = y ] || exit 1;) rm -rf runs

@@ -1,0 +1,1 @@
+"""SELF-GRPO's advantages (Eq. 11-13)."""

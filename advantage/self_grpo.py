@@ -1,0 +1,132 @@
+"""SELF-GRPO (Eq. 11-13): GRPO plus a reward for agreeing with the group's consensus.
+
+For the n rollouts of one prompt, with p_i the normalised predicted emotions of rollout i:
+
+    p~(e)  = sum_i p_i(e) / sum_e' sum_i p_i(e')        consensus over the group
+    p*     = p~ restricted to its three largest entries, renormalised            (Eq. 11)
+    r2_i   = 1/3 * |{e in top-3 : rollout i predicts e}|                          (Eq. 12)
+    A_i    = (r_i - mean r) / (std r + eps) + lam * (r2_i - mean r2) / (std r2 + eps)  (Eq. 13)
+
+It departs from GRPO only in the second term: lam = 0 gives GRPO's advantages to the last bit.
+lam grows as t / T, so that a group explores early and agrees late.
+
+Degenerate cases: a rollout whose rule failed predicts nothing, so it adds nothing to the consensus
+and has r2 = 0; the divisor stays 3 when fewer labels occur; equal likelihoods are ordered as the
+corpus orders its labels; a group whose r2 are all equal gets no second term; a group of one keeps
+its reward as its advantage (mean 0, std 1, as veRL does) and gets no second term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rewards.iou import normalise
+
+TOP = 3
+# Two sums of the same weights in another order may differ in the last bits; such labels are tied.
+_TIE_DIGITS = 12
+
+
+def core_distribution(
+    predictions: Sequence[Mapping[str, float] | None], label_order: Sequence[str]
+) -> dict[str, float]:
+    """The group's core emotions p* (Eq. 11).
+
+    Args:
+        predictions: one mapping label -> weight per rollout; empty or None where the rule failed.
+        label_order: the corpus's labels; the earlier wins a tie.
+
+    Returns:
+        At most three labels, most likely first, weights summing to 1; empty if nobody predicts.
+
+    Raises:
+        ValueError: a predicted label is not in ``label_order``.
+    """
+    shares: dict[str, list[float]] = {label: [] for label in label_order}
+    for prediction in predictions:
+        for label, weight in normalise(prediction or {}).items():
+            if label not in shares:
+                raise ValueError(f"predicted label {label!r} is not one of {list(label_order)}")
+            shares[label].append(weight)
+    mass = {label: math.fsum(weights) for label, weights in shares.items() if weights}
+    total = math.fsum(mass.values())
+    rank = {label: i for i, label in enumerate(label_order)}
+    top = sorted(mass, key=lambda e: (-round(mass[e] / total, _TIE_DIGITS), rank[e]))[:TOP]
+    return normalise({e: mass[e] for e in top})
+
+
+def secondary_rewards(
+    predictions: Sequence[Mapping[str, float] | None], label_order: Sequence[str]
+) -> list[float]:
+    """How many of the group's core emotions each rollout names, in thirds (Eq. 12).
+
+    Args and errors as in `core_distribution`; returns one of {0, 1/3, 2/3, 1} per rollout.
+    """
+    core = core_distribution(predictions, label_order)
+    return [sum(e in normalise(p or {}) for e in core) / TOP for p in predictions]
+
+
+def progress(step: int, total: int) -> float:
+    """The consensus weight lam = t / T of Eq. 13, linear in the step (1-based), at most 1.
+
+    Raises:
+        ValueError: ``total`` is not positive or ``step`` is negative.
+    """
+    if total <= 0 or step < 0:
+        raise ValueError(f"lambda = t/T needs t >= 0 and T > 0, got t={step}, T={total}")
+    return min(step / total, 1.0)
+
+
+def self_grpo_advantages(
+    rewards: Any,
+    secondary: Any,
+    groups: Sequence[Hashable],
+    lam: float,
+    eps: float = 1e-6,
+) -> Any:
+    """Advantages of a batch of rollouts (Eq. 13).
+
+    Args:
+        rewards: r, shape (rows,), array or tensor.
+        secondary: r2, shape (rows,).
+        groups: the prompt of each row, any hashable; rows of a group need not be adjacent.
+        lam: the consensus weight in [0, 1].
+        eps: added to each standard deviation, which is unbiased as in veRL's `grpo`.
+
+    Returns:
+        Shape (rows,), a tensor if ``rewards`` is one, else a numpy array, in the rewards' precision.
+
+    Raises:
+        ValueError: the three are not of one length and one-dimensional, or lam is outside [0, 1].
+    """
+    r = _as_float_tensor(rewards)
+    r2 = _as_float_tensor(secondary).to(torch.float64)
+    if not (r.ndim == r2.ndim == 1 and len(r) == len(r2) == len(groups)):
+        raise ValueError(
+            f"rewards {tuple(r.shape)}, secondary {tuple(r2.shape)} and {len(groups)} groups do not align"
+        )
+    if not 0.0 <= lam <= 1.0:
+        raise ValueError(f"lambda must lie in [0, 1], got {lam}")
+    members: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    advantages = torch.empty_like(r)
+    for rows in members.values():
+        advantages[rows] = _standardise(r[rows], eps) if len(rows) > 1 else r[rows] / (1.0 + eps)
+        if len(rows) > 1 and lam:
+            advantages[rows] += (lam * _standardise(r2[rows], eps)).to(r.dtype)
+    return advantages if isinstance(rewards, torch.Tensor) else advantages.numpy()
+
+
+def _standardise(values: torch.Tensor, eps: float) -> torch.Tensor:
+    return (values - torch.mean(values)) / (torch.std(values) + eps)
+
+
+def _as_float_tensor(values: Any) -> torch.Tensor:
+    tensor = values.detach() if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
+    return tensor if tensor.is_floating_point() else tensor.to(torch.float64)

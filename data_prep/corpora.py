@@ -1,0 +1,106 @@
+"""Finds the corpora below one folder and reads them all.
+
+Layout: ``meld/{train,dev,test}_sent_emo.csv``, ``emorynlp/emorynlp_{train,dev,test}_final.csv``, and
+``iemocap/Session1..5`` with ``iemocap_split.json`` next to or inside ``iemocap``. Any of the three may be
+absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep import emorynlp, iemocap, meld
+from data_prep.dialogue import DataError, Dialogue
+from rewards.labels import LABELS
+
+SPLITS = iemocap.SPLITS
+_CSV_NAMES = {"meld": "{split}_sent_emo.csv", "emorynlp": "emorynlp_{split}_final.csv"}
+_CSV_READERS = {"meld": meld.read_split, "emorynlp": emorynlp.read_split}
+_SPLIT_FILE = "iemocap_split.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFiles:
+    """Where a corpus lies: its folder, one CSV file per split, or (IEMOCAP) the one file with the split."""
+
+    root: Path
+    csv_files: dict[str, Path]
+    split_file: Path | None = None
+
+
+def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> dict[str, CorpusFiles]:
+    """The corpora that are there, in the order of ``LABELS``.
+
+    Args:
+        raw_dir: the folder of the layout above.
+        corpora: look for these only, and require them; None or empty takes what is there.
+
+    Raises:
+        DataError: no such folder, no known corpus in it, one asked for is absent, or one lacks a file.
+    """
+    raw_dir = Path(raw_dir)
+    if not raw_dir.is_dir():
+        raise DataError(raw_dir, None, "no such folder", f"name the folder that holds {_looked_for(LABELS)}")
+    wanted = tuple(corpora or LABELS)
+    unknown = [name for name in wanted if name not in LABELS]
+    if unknown:
+        raise DataError(raw_dir, None, f"unknown corpus {unknown[0]!r}", f"choose among {', '.join(LABELS)}")
+    present = {name for name in wanted if (raw_dir / name).is_dir()}
+    absent = [name for name in LABELS if name in wanted and name not in present]
+    if not present or (corpora and absent):
+        looked_for = _looked_for(absent or LABELS)
+        raise DataError(raw_dir, None, f"found no {looked_for}", "download a corpus and lay it out like this")
+    return {name: _corpus_files(raw_dir, name) for name in LABELS if name in present}
+
+
+def read_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> Iterator[Dialogue]:
+    """Yield every dialogue, corpus by corpus and within one train, dev, test; one file is held at a time.
+
+    Args:
+        raw_dir: see :func:`find_corpora`.
+        corpora: see :func:`find_corpora`.
+
+    Raises:
+        DataError: at the call if files are missing, on iteration if one cannot be used.
+    """
+    return _read_all(find_corpora(raw_dir, corpora))
+
+
+def _read_all(found: dict[str, CorpusFiles]) -> Iterator[Dialogue]:
+    for name, files in found.items():
+        if files.split_file is not None:
+            splits = iemocap.load_splits(files.split_file)
+            yield from iemocap.read_release(files.root, splits, files.split_file)
+        for split, path in files.csv_files.items():
+            yield from _CSV_READERS[name](path, split)
+
+
+def _looked_for(names: Iterable[str]) -> str:
+    every = "{" + ",".join(SPLITS) + "}"
+    folders = {name: f"{name}/{pattern.format(split=every)}" for name, pattern in _CSV_NAMES.items()}
+    folders["iemocap"] = f"iemocap/Session{{1..5}} with {_SPLIT_FILE}"
+    return " or ".join(folders[name] for name in names)
+
+
+def _corpus_files(raw_dir: Path, name: str) -> CorpusFiles:
+    root = raw_dir / name
+    if name in _CSV_NAMES:
+        paths = {split: root / _CSV_NAMES[name].format(split=split) for split in SPLITS}
+        for path in paths.values():
+            if not path.is_file():
+                raise DataError(
+                    path, None, "no such file", f"complete {name}, or leave it out of the corpora"
+                )
+        return CorpusFiles(root, paths)
+    places = (raw_dir / _SPLIT_FILE, root / _SPLIT_FILE)
+    for path in places:
+        if path.is_file():
+            return CorpusFiles(root, {}, path)
+    raise DataError(
+        root,
+        None,
+        "no split file for IEMOCAP",
+        f"put the dialogue ids of train, dev and test into {places[0]} or {places[1]}, or leave iemocap out",
+    )

@@ -1,0 +1,260 @@
+"""Dialogues as every corpus reader hands them out, and what the readers share.
+
+A reader either yields whole, checked dialogues or raises :class:`DataError`; no row is dropped silently.
+"""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rewards.labels import corpus_labels
+
+
+class DataError(ValueError):
+    """Something in a corpus file cannot be used.
+
+    Args:
+        path: the file or folder at fault.
+        line: its 1-based line (a CSV header is line 1), None if the fault has no line.
+        problem: what is wrong.
+        remedy: what the user can do about it.
+    """
+
+    def __init__(self, path: str | Path, line: int | None, problem: str, remedy: str) -> None:
+        # All four go to args, so that the error survives pickling between worker processes.
+        super().__init__(str(path), line, problem, remedy)
+        self.path, self.line, self.problem, self.remedy = str(path), line, problem, remedy
+
+    def __str__(self) -> str:
+        where = self.path if self.line is None else f"{self.path}, line {self.line}"
+        return f"{where}: {self.problem}. Remedy: {self.remedy}."
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One utterance; ``label`` is in the corpus's own spelling, None where it is context only."""
+
+    utterance_id: str
+    speaker: str
+    text: str
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """One dialogue with at least one utterance, in spoken order."""
+
+    corpus: str
+    split: str
+    dialogue_id: str
+    utterances: tuple[Utterance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One CSV row: its cells by column name, and where it stands."""
+
+    path: Path
+    line: int
+    cells: dict[str, str]
+
+    def error(self, problem: str, remedy: str) -> DataError:
+        """The error that names this row."""
+        return DataError(self.path, self.line, problem, remedy)
+
+
+def _cp1252_leftovers() -> dict[int, str]:
+    # Bytes 0x80-0x9F read as latin-1 turn into invisible control characters; they were meant as cp1252.
+    table = {}
+    for byte in range(0x80, 0xA0):
+        char = bytes([byte]).decode("cp1252", errors="ignore")
+        if char:
+            table[byte] = char
+    return table
+
+
+_CP1252_LEFTOVERS = _cp1252_leftovers()
+
+
+def clean_text(text: str, path: str | Path, line: int) -> str:
+    """Text with every run of white space as one space and cp1252 leftovers as the characters they stand for.
+
+    Raises:
+        DataError: a control or replacement character is in the text: it was decoded wrongly before.
+    """
+    # The leftovers come first: U+0085, an ellipsis in cp1252, counts as white space for str.split.
+    clean = " ".join(text.translate(_CP1252_LEFTOVERS).split())
+    for char in clean:
+        if char == "\N{REPLACEMENT CHARACTER}" or unicodedata.category(char) == "Cc":
+            raise DataError(
+                path,
+                line,
+                f"unreadable character U+{ord(char):04X}",
+                "restore the line from the original release, or save the file as UTF-8",
+            )
+    return clean
+
+
+def text_lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
+    r"""Yield (line number, line with its ``\n``) of a UTF-8 file, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        fallback: encoding of lines that are not UTF-8; None makes them an error.
+
+    Raises:
+        DataError: the file cannot be opened or a line cannot be decoded.
+    """
+    try:
+        with path.open("rb") as file:
+            # Decoding line by line names the exact line of a bad byte; a text file decodes in blocks.
+            for number, raw in enumerate(file, start=1):
+                yield number, _decode(raw, path, number, fallback)
+    except OSError as error:
+        raise DataError(
+            path,
+            None,
+            f"cannot be read ({error.strerror})",
+            "put the file of the original release there and check its permissions",
+        ) from error
+
+
+def _decode(raw: bytes, path: Path, number: int, fallback: str | None) -> str:
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        if fallback is not None:
+            return raw.decode(fallback)
+        raise DataError(
+            path,
+            number,
+            f"byte 0x{raw[error.start]:02x} is not UTF-8",
+            "save the file as UTF-8, or take the original release",
+        ) from error
+
+
+def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a CSV file, of which only ``columns`` are kept; blank lines are passed over.
+
+    Raises:
+        DataError: empty file, a column missing or doubled, too few or too many fields, broken quotes.
+    """
+    reader = csv.reader((line for _, line in text_lines(path)), strict=True)
+    try:
+        header = [cell.strip() for cell in next((cells for cells in reader if cells), [])]
+        if not any(header):
+            raise DataError(path, None, "the file is empty", "put the file of the original release there")
+        places = _column_places(path, reader.line_num, header, columns)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    path,
+                    reader.line_num,
+                    f"{len(cells)} fields where the header has {len(header)}",
+                    "quote fields that hold commas, or restore the row from the original release",
+                )
+            yield Row(path, reader.line_num, {name: cells[place] for name, place in places.items()})
+    except csv.Error as error:
+        raise DataError(
+            path,
+            reader.line_num,
+            f"broken CSV ({error})",
+            "close and double quotes, or restore the original file",
+        ) from error
+
+
+def _column_places(path: Path, line: int, header: list[str], columns: Sequence[str]) -> dict[str, int]:
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise DataError(
+            path,
+            line,
+            f"missing column(s) {', '.join(missing)}",
+            f"the header must name {', '.join(columns)}, in any order",
+        )
+    doubled = [name for name in columns if header.count(name) > 1]
+    if doubled:
+        raise DataError(path, line, f"column(s) {', '.join(doubled)} named twice", "keep one of them")
+    return {name: header.index(name) for name in columns}
+
+
+def whole_number(row: Row, column: str) -> int:
+    """The id in a cell, a whole number from 0 on; anything else (``1.0`` too) is a DataError."""
+    cell = row.cells[column].strip()
+    # Not int() alone: it also takes "1_0", "-1" and digits of other scripts.
+    if not (cell.isascii() and cell.isdigit()):
+        raise row.error(
+            f"{column} {cell!r} is not a whole number", "restore the id from the original release"
+        )
+    return int(cell)
+
+
+def corpus_label(row: Row, column: str, corpus: str) -> str:
+    """The label in a cell, found whatever its case and returned in the corpus's spelling, or a DataError."""
+    cell = row.cells[column].strip()
+    for label in corpus_labels(corpus):
+        if label.casefold() == cell.casefold():
+            return label
+    raise row.error(
+        f"unknown emotion {cell!r}; expected one of {', '.join(corpus_labels(corpus))}",
+        "correct the label, or restore the row from the original release",
+    )
+
+
+def read_csv_dialogues(
+    path: str | Path,
+    split: str,
+    corpus: str,
+    dialogue_columns: Sequence[str],
+    speaker_of: Callable[[Row], str],
+) -> Iterator[Dialogue]:
+    """Yield the dialogues of one CSV file in the order in which they first appear.
+
+    A dialogue's rows need not stand together, so the file is grouped, and thereby checked, as a whole
+    before the first dialogue is handed out; never more than one file is held.
+
+    Args:
+        path: the file, with the columns Utterance, Speaker, Emotion, Utterance_ID and ``dialogue_columns``.
+        split: name of the split, the beginning of every dialogue id.
+        corpus: key of ``LABELS``.
+        dialogue_columns: the columns of whole numbers that together name a dialogue.
+        speaker_of: reads the speaker of a row.
+
+    Raises:
+        DataError: see the module; names the file, the line and a remedy.
+    """
+    path = Path(path)
+    dialogues: dict[tuple[int, ...], dict[int, tuple[int, Utterance]]] = {}
+    for row in csv_rows(path, ("Utterance", "Speaker", "Emotion", "Utterance_ID", *dialogue_columns)):
+        dialogue = tuple(whole_number(row, column) for column in dialogue_columns)
+        number = whole_number(row, "Utterance_ID")
+        turns = dialogues.setdefault(dialogue, {})
+        if number in turns:
+            names = ", ".join(f"{name} {row.cells[name].strip()}" for name in dialogue_columns)
+            raise row.error(
+                f"duplicate Utterance_ID {number} in {names}, first on line {turns[number][0]}",
+                "remove one of the two rows, or correct its id",
+            )
+        turns[number] = (row.line, _utterance(row, number, corpus, speaker_of))
+    if not dialogues:
+        raise DataError(path, None, "a header but no utterance", "put the file of the original release there")
+    for dialogue, turns in dialogues.items():
+        yield Dialogue(
+            corpus=corpus,
+            split=split,
+            dialogue_id="_".join((split, *map(str, dialogue))),
+            utterances=tuple(turns[number][1] for number in sorted(turns)),
+        )
+
+
+def _utterance(row: Row, number: int, corpus: str, speaker_of: Callable[[Row], str]) -> Utterance:
+    text = clean_text(row.cells["Utterance"], row.path, row.line)
+    if not text:
+        raise row.error("empty utterance", "fill in the text, or remove the row")
+    return Utterance(str(number), speaker_of(row), text, corpus_label(row, "Emotion", corpus))

@@ -1,0 +1,113 @@
+"""A stand-in for expert LLMs that needs no network: deterministic, and labelled as what it is.
+
+It never sees a gold label. It guesses emotions from a small list of cue words, writes a persona
+from how a speaker's lines look, and answers with stock phrases. Its answers keep the output rule, so
+they teach the format; they are no match for an expert LLM and no claim of the paper rests on them.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+
+from rewards.labels import corpus_labels
+from rewards.parse import parse_output
+
+NAME = "offline-expert"
+
+#: Cue words of broad feelings; the first feeling in this order wins a tie.
+_CUES: dict[str, frozenset[str]] = {
+    feeling: frozenset(words.split())
+    for feeling, words in {
+        "anger": "angry mad hate furious stop dare shut stupid rude fault blame",
+        "sadness": "sad sorry miss lost cry crying alone lonely gone died hurt",
+        "fear": "afraid scared fear worried dark help danger scary nervous",
+        "disgust": "gross disgusting ugly smell smells dirty sick ew yuck rotten",
+        "surprise": "wow really what suddenly unbelievable surprise seriously",
+        "excitement": "wait amazing exciting cannot finally",
+        "frustration": "again nothing works never tired give",
+        "joy": "happy great love glad thanks thank wonderful good fun nice yay",
+        "power": "win strong can will ready sure proud",
+        "calm": "calm quiet peace rest relax slow easy safe",
+    }.items()
+}
+
+#: What each corpus calls a broad feeling; what it has no word for is its nearest neighbour.
+_NAMES: dict[str, dict[str, str]] = {
+    "meld": {
+        "anger": "anger", "sadness": "sadness", "fear": "fear", "disgust": "disgust",
+        "surprise": "surprise", "excitement": "joy", "frustration": "anger", "joy": "joy",
+        "power": "joy", "calm": "neutral", "neutral": "neutral",
+    },
+    "iemocap": {
+        "anger": "angry", "sadness": "sad", "fear": "frustrated", "disgust": "angry",
+        "surprise": "excited", "excitement": "excited", "frustration": "frustrated", "joy": "happy",
+        "power": "excited", "calm": "neutral", "neutral": "neutral",
+    },
+    "emorynlp": {
+        "anger": "Mad", "sadness": "Sad", "fear": "Scared", "disgust": "Mad",
+        "surprise": "Scared", "excitement": "Joyful", "frustration": "Mad", "joy": "Joyful",
+        "power": "Powerful", "calm": "Peaceful", "neutral": "Neutral",
+    },
+}  # fmt: skip
+
+_REACTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "anger": ("fear", ("Please calm down.", "I did not mean it.", "Let us talk about it.")),
+    "sadness": ("sadness", ("I am so sorry.", "I am here for you.", "That must hurt.")),
+    "fear": ("calm", ("You are safe with me.", "It will be fine.", "I will stay with you.")),
+    "disgust": ("surprise", ("Take it away, please.", "That sounds bad.", "Let us clean it.")),
+    "surprise": ("joy", ("I know, right?", "I did not see that coming.", "It is true.")),
+    "excitement": ("joy", ("That is great news!", "I am happy for you!", "Tell me more!")),
+    "frustration": ("calm", ("Take a break.", "Let me help you.", "We can try again.")),
+    "joy": ("joy", ("I am so glad!", "That is wonderful.", "You made my day.")),
+    "power": ("power", ("You can do it!", "I am with you.", "Go for it.")),
+    "calm": ("calm", ("It is nice here.", "Let us stay a while.", "I feel good too.")),
+    "neutral": ("neutral", ("All right.", "I see.", "Tell me more.")),
+}
+
+
+def guess_feelings(text: str) -> dict[str, float]:
+    """One or two broad feelings of an utterance, with weights, from its cue words alone."""
+    words = re.findall(r"[a-z]+", text.lower())
+    hits = {feeling: sum(word in cues for word in words) for feeling, cues in _CUES.items()}
+    found = sorted((f for f in hits if hits[f]), key=lambda f: -hits[f])[:2]
+    if not found:
+        return {"neutral": 0.6, "joy" if "!" in text else "calm": 0.3}
+    return dict(zip(found, (0.6, 0.3), strict=False)) if len(found) == 2 else {found[0]: 0.6, "neutral": 0.3}
+
+
+def respond(context: Sequence[Mapping[str, str]], persona: Mapping[str, str], corpus: str) -> str:
+    """An expert response (think block and dictionary) to one prompt; it keeps the output rule.
+
+    Args:
+        context: the dialogue so far, each turn with ``speaker`` and ``text``.
+        persona: ``name`` and ``profile`` of the speaker who answers.
+        corpus: decides the label list.
+    """
+    last, names = context[-1], _NAMES[corpus]
+    feelings = guess_feelings(last["text"])
+    seen: dict[str, float] = {}
+    for feeling, weight in feelings.items():
+        seen[names[feeling]] = round(seen.get(names[feeling], 0.0) + weight, 1)
+    top = next(iter(feelings))
+    mine, replies = _REACTIONS[top]
+    reply = replies[zlib.crc32(f"{persona['name']}|{last['text']}".encode()) % len(replies)]
+    text = (
+        f"<think>{last['speaker']} sounds {next(iter(seen))}. I feel {names[mine]}.</think>\n"
+        f"{{'last_emotions': {seen!r}, 'my_emotions': {{{names[mine]!r}: 0.8}}, 'my_output': {reply!r}}}"
+    )
+    parsed = parse_output(text, corpus_labels(corpus))
+    if not parsed.valid:  # a name such as "<think>" in the data would break it
+        raise ValueError(f"the offline expert broke the rule ({parsed.reason}) on {last!r}")
+    return text
+
+
+def profile(name: str, lines: Sequence[str]) -> str:
+    """One sentence about a speaker, from the look of the lines alone."""
+    words = sum(len(line.split()) for line in lines) / max(len(lines), 1)
+    manner = "brief" if words < 6 else "talkative" if words > 12 else "plain-spoken"
+    asks = sum("?" in line for line in lines) / max(len(lines), 1)
+    shouts = sum("!" in line for line in lines) / max(len(lines), 1)
+    mood = "curious" if asks > 0.4 else "lively" if shouts > 0.3 else "even-tempered"
+    return f"A {manner} and {mood} person."

@@ -1,0 +1,124 @@
+"""From corpora on disk to veRL's Parquet: one row per labelled utterance.
+
+`python -m data_prep.prepare --raw-dir RAW_DIR --out-dir OUT_DIR` (`make data`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_prep.corpora import read_corpora
+from data_prep.dialogue import DataError, Dialogue
+from data_prep.offline_expert import profile
+from data_prep.prompt import PromptTemplates, load_templates, render
+from data_prep.rows import make_row, write_rows
+from rewards.labels import corpus_labels
+
+SAMPLES = Path(__file__).parent / "samples"
+SPLITS = ("train", "dev", "test")
+#: Who answers in a dialogue in which only one person speaks.
+LISTENER = {"name": "Listener", "profile": "An attentive listener."}
+
+
+def dialogue_rows(dialogue: Dialogue, templates: PromptTemplates) -> Iterator[dict[str, Any]]:
+    """Rows of one dialogue: a prompt for every labelled utterance, with all before it as context."""
+    lines: dict[str, list[str]] = {}
+    for utterance in dialogue.utterances:
+        lines.setdefault(utterance.speaker, []).append(utterance.text)
+    personas = {name: {"name": name, "profile": profile(name, said)} for name, said in lines.items()}
+    labels = corpus_labels(dialogue.corpus)
+    speakers = [utterance.speaker for utterance in dialogue.utterances]
+    context: list[dict[str, str]] = []
+    for i, utterance in enumerate(dialogue.utterances):
+        context.append({"speaker": utterance.speaker, "text": utterance.text})
+        if utterance.label is None:
+            continue
+        responder = choose_responder(speakers, i)
+        persona = personas[responder] if responder else LISTENER
+        yield make_row(
+            corpus=dialogue.corpus,
+            prompt=render(context, persona, labels, templates),
+            ground_truth={utterance.label: 1.0},
+            row_id=f"{dialogue.corpus}:{dialogue.dialogue_id}:{utterance.utterance_id}",
+            split=dialogue.split,
+            dialogue_id=dialogue.dialogue_id,
+            utterance_id=utterance.utterance_id,
+            context=context,
+            persona=persona,
+            personas=list({**personas, persona["name"]: persona}.values()),
+            labels=labels,
+        )
+
+
+def choose_responder(speakers: Sequence[str], i: int) -> str | None:
+    """Who answers utterance ``i``: the next other speaker, else the last other one, else nobody."""
+    others = [s for s in speakers[i + 1 :] if s != speakers[i]]
+    before = [s for s in reversed(speakers[:i]) if s != speakers[i]]
+    return (others or before or [None])[0]
+
+
+def prepare(
+    raw_dir: str | Path,
+    out_dir: str | Path,
+    corpora: Sequence[str] | None = None,
+    prompts_dir: str | Path | None = None,
+) -> dict[str, Counter]:
+    """Write ``<out_dir>/{train,dev,test}.parquet``.
+
+    Returns:
+        Rows per split and corpus.
+
+    Raises:
+        DataError: what is wrong in which file and line.
+    """
+    templates = load_templates(prompts_dir)
+    out_dir = Path(out_dir)
+    counts: dict[str, Counter] = {}
+    dialogues: dict[str, list[Dialogue]] = {split: [] for split in SPLITS}
+    for dialogue in read_corpora(raw_dir, corpora):
+        dialogues[dialogue.split].append(dialogue)
+    for split in SPLITS:
+        counts[split] = Counter()
+        write_rows(_counted(dialogues[split], templates, counts[split], split), out_dir / f"{split}.parquet")
+    return counts
+
+
+def _counted(
+    dialogues: Iterable[Dialogue], templates: PromptTemplates, count: Counter, split: str
+) -> Iterator[dict[str, Any]]:
+    for dialogue in tqdm(dialogues, desc=f"{split} dialogues", leave=False, disable=not sys.stderr.isatty()):
+        for row in dialogue_rows(dialogue, templates):
+            count[row["data_source"]] += 1
+            yield row
+
+
+def main() -> int:
+    """Command line of `make data`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--raw-dir", default=SAMPLES, help="folder with meld/, emorynlp/ or iemocap/")
+    parser.add_argument("--out-dir", required=True)
+    parser.add_argument("--corpora", nargs="*", help="default: all that the folder holds")
+    parser.add_argument("--prompts-dir", help="folder with your own system.txt and user.txt")
+    args = parser.parse_args()
+    try:
+        counts = prepare(args.raw_dir, args.out_dir, args.corpora, args.prompts_dir)
+    except (DataError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    corpora = sorted({corpus for count in counts.values() for corpus in count})
+    print(f"{'labelled utterances':<20}" + "".join(f"{split:>8}" for split in SPLITS))
+    for corpus in corpora:
+        print(f"{corpus:<20}" + "".join(f"{counts[split][corpus]:>8,}" for split in SPLITS))
+    print(f"written to {args.out_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

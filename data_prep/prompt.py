@@ -1,0 +1,84 @@
+"""Prompts for generation, from template files that a user can replace (`prompts.dir`)."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Folders of templates that come with the project: `full` says all that the paper asks for, `compact`
+#: leaves the instructions out, for a model that learns the task from examples alone.
+BUILT_IN = Path(__file__).parent / "prompts"
+_FIELDS = {
+    "system": {"name", "profile", "labels"},
+    "user": {"history", "last_speaker", "name"},
+}
+
+
+@dataclass(frozen=True)
+class PromptTemplates:
+    """The two templates of a generation prompt, and a hash that identifies them."""
+
+    system: str
+    user: str
+
+    @property
+    def digest(self) -> str:
+        """First 12 hex digits of the SHA-256 over both templates."""
+        return hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()[:12]
+
+
+def load_templates(folder: str | Path | None = None) -> PromptTemplates:
+    """Read ``system.txt`` and ``user.txt`` of a folder, or of a built-in one by its name (default: full).
+
+    Raises:
+        ValueError: a file is missing, or names a field that the prompt does not have.
+    """
+    name = str(folder or "full")
+    folder = BUILT_IN / name if name in {path.name for path in BUILT_IN.iterdir()} else Path(name)
+    texts = {}
+    for part, allowed in _FIELDS.items():
+        path = folder / f"{part}.txt"
+        if not path.is_file():
+            raise ValueError(f"prompt template {path} is missing; prompts.dir needs system.txt and user.txt")
+        texts[part] = path.read_text(encoding="utf-8").strip()
+        try:
+            fields = [field[1:] for field in string.Formatter().parse(texts[part]) if field[1] is not None]
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; write a literal brace as {{{{ or }}}}") from None
+        for field, form, conversion in fields:
+            if field not in allowed or form or conversion:
+                raise ValueError(f"{path}: unknown field {{{field}}}; known: {sorted(allowed)}, as they are")
+    return PromptTemplates(**texts)
+
+
+def render(
+    context: Sequence[Mapping[str, str]],
+    persona: Mapping[str, str],
+    labels: Sequence[str],
+    templates: PromptTemplates,
+) -> list[dict[str, str]]:
+    """Chat messages for one prompt x = (C, PI, labels).
+
+    Args:
+        context: utterances in order, each with ``speaker`` and ``text``; the last one is recognised.
+        persona: ``name`` and one-sentence ``profile`` of the speaker that the model plays.
+        labels: the corpus's label list.
+        templates: what the prompt says.
+
+    Returns:
+        A system and a user message.
+    """
+    history = "\n".join(f"{turn['speaker']}: {turn['text']}" for turn in context)
+    values = {"name": persona["name"], "profile": persona["profile"], "labels": ", ".join(labels)}
+    return [
+        {"role": "system", "content": templates.system.format(**values)},
+        {
+            "role": "user",
+            "content": templates.user.format(
+                history=history, last_speaker=context[-1]["speaker"], name=persona["name"]
+            ),
+        },
+    ]

@@ -1,0 +1,57 @@
+"""Make prompts fit the model: over-long ones lose whole utterances, the oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.prompt import PromptTemplates, render
+
+
+def fit_rows(
+    rows: Sequence[dict[str, Any]], model: str | Path, config: Any, templates: PromptTemplates
+) -> tuple[list[dict[str, Any]], int]:
+    """Rows whose prompts have at most ``data.max_prompt_length`` tokens.
+
+    Args:
+        rows: rows of `data_prep.rows.SCHEMA`.
+        model: whose tokenizer and chat template count.
+        config: the composed configuration.
+        templates: to render a shortened prompt again.
+
+    Returns:
+        The rows and how many had to be cut. The last utterance is never cut.
+
+    Raises:
+        ValueError: a prompt does not fit even with its last utterance alone.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(model))
+    options, limit = dict(config.data.apply_chat_template_kwargs), config.data.max_prompt_length
+
+    def lengths(prompts: list[list[dict[str, str]]]) -> list[int]:
+        texts = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False, **options)
+        return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    fitted, cut = list(rows), 0
+    for i, tokens in enumerate(lengths([row["prompt"] for row in rows]) if rows else []):
+        if tokens <= limit:
+            continue
+        cut += 1
+        info = rows[i]["extra_info"]
+        # A shorter context never has more tokens, so the longest one that fits is found by halving.
+        low, high = 1, len(info["context"])
+        while low < high:
+            middle = (low + high + 1) // 2
+            prompt = render(info["context"][-middle:], info["persona"], info["labels"], templates)
+            low, high = (middle, high) if lengths([prompt])[0] <= limit else (low, middle - 1)
+        prompt = render(info["context"][-low:], info["persona"], info["labels"], templates)
+        if (tokens := lengths([prompt])[0]) > limit:
+            raise ValueError(
+                f"{info['row_id']}: the prompt has {tokens} tokens with its last utterance alone, more than "
+                f"data.max_prompt_length={limit}; raise it"
+            )
+        fitted[i] = {**rows[i], "prompt": prompt}
+    return fitted, cut

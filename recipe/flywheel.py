@@ -1,0 +1,303 @@
+"""Algorithm 1 as a state machine over files.
+
+    data -> iter_0/buffer -> iter_0/sft (cold start)
+         -> [iter_k/rl -> iter_k/buffer -> iter_k/sft] for k = 1..K -> eval -> report
+
+Every step works in `<step>.work` and commits by renaming it to `<step>`; a step whose folder is
+there is done. Nothing is remembered in a process, so a run goes on wherever it was stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from data_prep.offline_expert import respond
+from data_prep.prepare import SAMPLES, prepare
+from data_prep.prompt import PromptTemplates, load_templates
+from data_prep.rows import read_rows, write_rows
+from recipe import models
+from recipe.buffer import draw_mix, draw_stratified, grow, read_rollouts
+from recipe.evaluate import read_answers, score_answers, summarise
+from recipe.fit_prompts import fit_rows
+from recipe.process import run_stage
+from recipe.report import write_report
+
+SPLITS = ("train", "dev", "test")
+
+
+class Flywheel:
+    """One run: its configuration, its folder, and the steps between them."""
+
+    def __init__(self, config: DictConfig, folder: Path):
+        self.config = config
+        self.folder = folder
+        self.templates: PromptTemplates = load_templates(config.prompts.dir)
+
+    def run(self) -> dict[str, Any]:
+        """Do every step that is not done yet.
+
+        Returns:
+            Evaluation stage -> corpus -> measures.
+        """
+        self._step("data", self._prepare_data)
+        self._step("base", self._make_base)
+        self._step("iter_0/buffer", self._seed_buffer)
+        self._step("iter_0/sft", lambda work: self._sft(work, "iter_0", self.base))
+        policy = self.folder / "iter_0/sft/model"
+        for k in range(1, self.config.flywheel.iterations + 1):
+            self._step(f"iter_{k}/rl", lambda work, k=k, p=policy: self._rl(work, k, p))
+            trained = self.folder / f"iter_{k}/rl/model"
+            self._step(f"iter_{k}/buffer", lambda work, k=k: self._select(work, k))
+            start = self.base if self.config.flywheel.retrain_from == "base" else trained
+            self._step(f"iter_{k}/sft", lambda work, k=k, s=start: self._sft(work, f"iter_{k}", s))
+            policy = self.folder / f"iter_{k}/sft/model"
+        results = {}
+        for stage, model in self._checkpoints().items():
+            self._step(f"eval/{stage}", lambda work, m=model: self._evaluate(work, m))
+            results[stage] = json.loads((self.folder / f"eval/{stage}/summary.json").read_text())
+        write_report(self.folder)
+        return results
+
+    # ------------------------------------------------------------------ steps
+
+    def _prepare_data(self, work: Path) -> None:
+        counts = prepare(self.config.raw_dir or SAMPLES, work, self.config.corpora, self.config.prompts.dir)
+        limits = {"train": self.config.train_rows, "dev": self.config.dev_rows}
+        for split in SPLITS:
+            rows = read_rows(work / f"{split}.parquet")
+            if not rows:
+                raise ValueError(f"the corpora hold no labelled {split} utterance")
+            if split == "test" and self.config.test_rows:
+                corpora = sorted({row["data_source"] for row in rows})
+                per_corpus = [[r for r in rows if r["data_source"] == corpus] for corpus in corpora]
+                rows = [r for part in per_corpus for r in self._drawn(part, self.config.test_rows)]
+            else:
+                rows = self._drawn(rows, limits.get(split))
+            write_rows(rows, work / f"{split}.parquet")
+            counts[split]["used"] = len(rows)
+        _write_json(work / "counts.json", counts)
+
+    def _drawn(self, rows: list[dict[str, Any]], most: int | None) -> list[dict[str, Any]]:
+        return [rows[i] for i in draw_stratified(rows, most, self.config.run.seed)]
+
+    def _make_base(self, work: Path) -> None:
+        path = models.resolve(self.config.base.path)
+        if path == "builtin:tiny":
+            rows = read_rows(self.folder / "data/train.parquet")
+            texts = [message["content"] for row in rows for message in row["prompt"]]
+            texts += [self._expert(row) for row in rows]
+            models.make_tiny(texts, work / "model", self.config.run.seed)
+            path = str(self.folder / "base/model")
+        _write_json(work / "base.json", {"path": path})
+
+    @property
+    def base(self) -> Path:
+        """The base model's folder or hub id."""
+        return Path(json.loads((self.folder / "base/base.json").read_text())["path"])
+
+    def _expert(self, row: dict[str, Any]) -> str:
+        info = row["extra_info"]
+        return respond(info["context"], info["persona"], row["data_source"])
+
+    def _seed_buffer(self, work: Path) -> None:
+        """B_0: the original rows, some of them with an expert's response (D_0)."""
+        flywheel = self.config.flywheel
+        rows = draw_mix(read_rows(self.folder / "data/train.parquet"), flywheel.mix, self.config.run.seed)
+        for i in draw_stratified(rows, flywheel.cold_start_rows, self.config.run.seed):
+            rows[i]["response"] = self._expert(rows[i])
+        write_rows(rows, work / "buffer.parquet")
+        _write_json(
+            work / "counts.json",
+            {"rows": len(rows), "with_response": sum(r["response"] is not None for r in rows)},
+        )
+
+    def _sft(self, work: Path, iteration: str, start: Path) -> None:
+        """SFT of ``start`` on the buffer rows that have a response."""
+        shutil.rmtree(work)  # an interrupted SFT starts again: it keeps no optimizer state
+        work.mkdir(parents=True)
+        rows = [r for r in read_rows(self.folder / iteration / "buffer/buffer.parquet") if r["response"]]
+        fitted, _ = fit_rows(rows, self.base, self.config, self.templates)
+        write_rows(fitted, work / "train.parquet")
+        config = self._stage_config(work, f"{iteration}-sft")
+        batch = config.sft.data.train_batch_size
+        if len(fitted) < batch:
+            raise ValueError(
+                f"{len(fitted)} rows with a response do not fill sft.data.train_batch_size={batch}"
+            )
+        sft = sft_config(config.sft)
+        sft.model.path = str(start)
+        sft.data.train_files = str(work / "train.parquet")
+        sft.trainer.default_local_dir = str(work / "checkpoints")
+        sft.trainer.experiment_name = config.trainer.experiment_name
+        sft.trainer.resume_mode = "disable"
+        sft.trainer.save_freq = -1
+        with open_dict(config):  # resolved here: its references are to veRL's SFT configuration
+            config.sft = OmegaConf.to_container(sft, resolve=True)
+        run_stage("sft", config, work, total=len(fitted) // batch * config.sft.trainer.total_epochs)
+        _take_model(work, "checkpoints/global_step_*/huggingface")
+
+    def _rl(self, work: Path, k: int, policy: Path) -> None:
+        """SELF-GRPO on prompts of the buffer; an interrupted stage goes on from its last checkpoint."""
+        buffer = read_rows(self.folder / f"iter_{k - 1}/buffer/buffer.parquet")
+        cut = 0
+        for name, rows in {"train": buffer, "dev": read_rows(self.folder / "data/dev.parquet")}.items():
+            fitted, shortened = fit_rows(rows, self.base, self.config, self.templates)
+            write_rows(({**row, "response": None} for row in fitted), work / f"{name}.parquet")
+            cut += shortened
+        config = self._stage_config(work, f"iter_{k}-rl")
+        steps = config.trainer.total_training_steps or (
+            len(buffer) // config.data.train_batch_size * config.trainer.total_epochs
+        )
+        if steps < 1:
+            raise ValueError(
+                f"{len(buffer)} prompts do not fill data.train_batch_size={config.data.train_batch_size}"
+            )
+        with open_dict(config):
+            config.actor_rollout_ref.model.path = str(policy)
+            config.data.train_files = str(work / "train.parquet")
+            config.data.val_files = str(work / "dev.parquet")
+            config.trainer.default_local_dir = str(work / "checkpoints")
+            config.trainer.total_training_steps = steps
+            config.self_emo.rollout_dir = str(work / "rollouts")
+            if self.config.flywheel.lambda_horizon == "run":
+                config.self_emo.lambda_offset = self._rl_steps_before(k)
+                config.self_emo.lambda_total = config.self_emo.lambda_offset + steps * (
+                    self.config.flywheel.iterations - k + 1
+                )
+        run_stage("rl", config, work, total=steps)
+        _take_model(work, "checkpoints/global_step_*/actor/huggingface")
+        _write_json(work / "counts.json", {"prompts": len(buffer), "steps": steps, "prompts_cut": cut})
+
+    def _rl_steps_before(self, k: int) -> int:
+        return sum(
+            json.loads((self.folder / f"iter_{j}/rl/counts.json").read_text())["steps"] for j in range(1, k)
+        )
+
+    def _select(self, work: Path, k: int) -> None:
+        flywheel = self.config.flywheel
+        buffer, counts = grow(
+            read_rows(self.folder / f"iter_{k - 1}/buffer/buffer.parquet"),
+            read_rollouts(self.folder / f"iter_{k}/rl/rollouts"),
+            self.templates,
+            iteration=k,
+            model=models.digest(self.folder / f"iter_{k}/rl/model"),
+            min_reward=flywheel.min_reward,
+            mix=flywheel.mix,
+            seed=self.config.run.seed,
+        )
+        write_rows(buffer, work / "buffer.parquet")
+        _write_json(work / "counts.json", counts)
+
+    def _checkpoints(self) -> dict[str, Path]:
+        last = self.config.flywheel.iterations
+        known = {
+            "base": self.base,
+            "cold": self.folder / "iter_0/sft/model",
+            "rl": self.folder / f"iter_{last}/rl/model",
+            "retrained": self.folder / f"iter_{last}/sft/model",
+        }
+        wanted = [s for s in known if s in self.config.evaluate.stages]
+        return {stage: known[stage] for stage in wanted if last > 0 or stage in ("base", "cold")}
+
+    def _evaluate(self, work: Path, model: Path) -> None:
+        rows, _ = fit_rows(
+            read_rows(self.folder / "data/test.parquet"), self.base, self.config, self.templates
+        )
+        write_rows(rows, work / "test.parquet")
+        config = self._stage_config(work, "evaluate")
+        with open_dict(config):
+            config.job = {
+                "model": str(model),
+                "data": str(work / "test.parquet"),
+                "out": str(work / "answers"),
+            }
+        run_stage("evaluate", config, work, total=None)
+        records = score_answers(rows, read_answers(work / "answers"))
+        _write_json(work / "records.json", records)
+        _write_json(work / "summary.json", summarise(records))
+
+    # ---------------------------------------------------------------- helpers
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.time()
+        yield
+        path = self.folder / "state.json"
+        state = json.loads(path.read_text()) if path.exists() else {"steps": {}}
+        state["steps"][name] = {"seconds": round(time.time() - started, 1), "finished": time.time()}
+        _write_json(path, state)
+
+    def _step(self, name: str, work_on: Callable[[Path], None]) -> None:
+        target = self.folder / name
+        if target.exists():
+            return
+        work = target.with_name(target.name + ".work")
+        work.mkdir(parents=True, exist_ok=True)
+        print(f"[{time.strftime('%H:%M:%S')}] {name}", flush=True)
+        with self._timed(name):
+            work_on(work)
+            work.rename(target)
+
+    def _stage_config(self, work: Path, experiment: str) -> DictConfig:
+        config = self.config.copy()
+        with open_dict(config):
+            config.trainer.experiment_name = f"{self.folder.name}-{experiment}"
+        return config
+
+
+def sft_config(overlay: DictConfig) -> DictConfig:
+    """veRL's own SFT configuration with the recipe's overlay on it.
+
+    Raises:
+        ValueError: the overlay names a setting that veRL does not have.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        config = compose("sft_trainer_engine")
+    settings = OmegaConf.create(OmegaConf.to_container(overlay, resolve=True))
+    if unknown := list(_unknown_keys(config, settings, "sft")):
+        raise ValueError(f"veRL's SFT trainer has no setting {', '.join(unknown)}")
+    OmegaConf.set_struct(config, False)
+    return OmegaConf.merge(config, settings)
+
+
+def _unknown_keys(known: DictConfig, settings: DictConfig, prefix: str) -> Iterator[str]:
+    """Keys of ``settings`` that ``known`` lacks; a node that is empty in ``known`` takes anything.
+
+    A node that names its dataclass may set all of its fields, also those that veRL's YAML leaves out.
+    """
+    target = known.get("_target_")
+    fields = {f.name for f in dataclasses.fields(get_class(target))} if target else set()
+    for key, value in settings.items():
+        if key not in known and key not in fields:
+            yield f"{prefix}.{key}"
+        elif isinstance(value, DictConfig) and isinstance(known.get(key), DictConfig) and len(known[key]):
+            yield from _unknown_keys(known[key], value, f"{prefix}.{key}")
+
+
+def _take_model(work: Path, pattern: str) -> None:
+    """Move the newest exported Hugging Face folder to ``<work>/model``."""
+    found = sorted(work.glob(pattern), key=lambda p: int(p.as_posix().split("global_step_")[1].split("/")[0]))
+    if not found:
+        raise FileNotFoundError(f"the stage left no model under {work / pattern}")
+    if not (work / "model").exists():
+        found[-1].rename(work / "model")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1, ensure_ascii=False, default=float), encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,199 @@
+"""Everything that can be known to be wrong before a model is loaded, with its remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from data_prep.corpora import find_corpora
+from data_prep.prepare import SAMPLES
+from data_prep.prompt import load_templates
+
+GIB = 2**30
+#: What a process that has imported veRL, torch and vLLM holds before it does any work, and how many
+#: of them an RL stage starts beside the training ranks; measured on the tiny model.
+_STACK_BYTES = 6.5 * GIB
+#: Copies of the weights that an RL stage holds in memory on a CPU, in float32: actor, gradients,
+#: two Adam moments, reference, and in each rollout replica the weights as loaded and as repacked.
+_TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
+
+
+class PreflightError(ValueError):
+    """The run cannot work as configured; the message names what is wrong and the remedy."""
+
+
+def check(config: DictConfig) -> Path:
+    """Check a run before anything heavy starts.
+
+    Args:
+        config: the composed configuration; gets ``run.name`` if it has none.
+
+    Returns:
+        The run's folder, with its ``config.yaml`` written.
+
+    Raises:
+        PreflightError: what is wrong, and what to do about it.
+        DataError: the same for the corpora.
+    """
+    _check_settings(config)
+    load_templates(config.prompts.dir)
+    find_corpora(config.raw_dir or SAMPLES, config.corpora)
+    folder = _run_folder(config)
+    _check_size(config, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "config.yaml")
+    return folder
+
+
+def _check_settings(config: DictConfig) -> None:
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    from recipe.flywheel import sft_config
+
+    for name, allowed in (("retrain_from", ("base", "policy")), ("lambda_horizon", ("stage", "run"))):
+        if config.flywheel[name] not in allowed:
+            raise PreflightError(f"flywheel.{name}={config.flywheel[name]!r}; choose {' or '.join(allowed)}")
+    if config.flywheel.iterations < 0:
+        raise PreflightError(f"flywheel.iterations={config.flywheel.iterations} must be at least 0")
+    known = {"base", "cold", "rl", "retrained"}
+    if unknown := set(config.evaluate.stages) - known:
+        raise PreflightError(f"evaluate.stages: unknown {sorted(unknown)}; choose among {sorted(known)}")
+    rows, ranks = config.sft.data.train_batch_size, config.trainer.n_gpus_per_node * config.trainer.nnodes
+    if rows % ranks:
+        raise PreflightError(
+            f"sft.data.train_batch_size={rows} is not divisible by the {ranks} training ranks"
+        )
+    try:
+        sft_config(config.sft)
+        validate_config(
+            config=config.copy(),
+            use_reference_policy=need_reference_policy(config),
+            use_critic=need_critic(config),
+        )
+    except OmegaConfBaseException as error:
+        raise PreflightError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from None
+    except (AssertionError, ValueError, HydraException) as error:
+        reason = getattr(error, "__cause__", None) or error
+        raise PreflightError(f"the configuration does not fit together: {reason}") from None
+    _check_micro_batches(config, ranks)
+
+
+def _check_micro_batches(config: DictConfig, ranks: int) -> None:
+    """veRL asserts in the middle of a stage that a rank's share is a whole number of micro-batches."""
+    actor, rollout, ref = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "ref"))
+    rollouts, sft = actor.ppo_mini_batch_size * rollout.n, config.sft.data
+    size, log_prob_size = "ppo_micro_batch_size_per_gpu", "log_prob_micro_batch_size_per_gpu"
+    sft_size = sft.get("micro_batch_size_per_gpu", 1)
+    for name, dynamic, rows, micro in (
+        (f"actor.{size}", actor.use_dynamic_bsz, rollouts, actor[size]),
+        (f"rollout.{log_prob_size}", rollout.log_prob_use_dynamic_bsz, rollouts, rollout[log_prob_size]),
+        (f"ref.{log_prob_size}", ref.log_prob_use_dynamic_bsz, rollouts, ref[log_prob_size]),
+        ("sft.data.micro_batch_size_per_gpu", sft.use_dynamic_bsz, sft.train_batch_size, sft_size),
+    ):
+        if rows % ranks or (not dynamic and rows // ranks % micro):
+            raise PreflightError(
+                f"{rows} rows of a batch on {ranks} training ranks are no whole number of micro-batches of "
+                f"{name}={micro}; change one of them or let the batches follow the tokens (use_dynamic_bsz)"
+            )
+
+
+def _run_folder(config: DictConfig) -> Path:
+    root = Path(config.run.root).expanduser().resolve()
+    with open_dict(config):
+        config.run.root = str(root)
+        config.run.name = config.run.name or f"{config.base.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = str(config.run.name)
+    if Path(name).name != name or name.startswith("."):
+        raise PreflightError(f"run.name={name!r} must be a plain folder name")
+    folder = root / name
+    if not folder.exists():
+        if config.run.resume:
+            raise PreflightError(f"there is no run {folder} to resume")
+        return folder
+    if not config.run.resume:
+        raise PreflightError(
+            f"the run {folder} exists; add run.resume=true to go on with it, or give another NAME=..."
+        )
+    if not (folder / "config.yaml").is_file():
+        raise PreflightError(f"{folder} is no run: it has no config.yaml; give another NAME=...")
+    _check_same(OmegaConf.load(folder / "config.yaml"), config)
+    return folder
+
+
+def _check_same(old: DictConfig, new: DictConfig) -> None:
+    """A resumed run must keep its settings: what is done was done with them."""
+    free = ("run.resume", "flywheel.iterations", "evaluate", "cluster")
+    before, after = (_flat(OmegaConf.to_container(c, resolve=False)) for c in (old, new))
+    changed = [
+        key
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not any(key == f or key.startswith(f + ".") for f in free)
+    ]
+    if changed:
+        shown = "; ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed[:5])
+        raise PreflightError(f"a resumed run keeps its settings, but these changed: {shown}")
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): value}
+
+
+def _check_size(config: DictConfig, folder: Path) -> None:
+    from recipe import models
+
+    path = models.resolve(config.base.path)
+    parameters = models.TINY_PARAMETERS if path == "builtin:tiny" else models.count_parameters(path)
+    needed_disk = disk_bytes(parameters, config.flywheel.iterations)
+    parent = next(p for p in (folder, *folder.parents) if p.exists())
+    if (free := shutil.disk_usage(parent).free) < needed_disk:
+        raise PreflightError(
+            f"the run needs about {needed_disk / GIB:.1f} GiB on the disk of {parent}, {free / GIB:.1f} are "
+            "free; free some (make clean-runs) or set run.root to a folder on another disk"
+        )
+    if config.trainer.device == "cpu":
+        ranks = config.trainer.n_gpus_per_node
+        kv_cache = float(config.env.VLLM_CPU_KVCACHE_SPACE)
+        needed = memory_bytes(parameters, ranks, kv_cache)
+        available = psutil.virtual_memory().available
+        if available < needed:
+            raise PreflightError(
+                f"MODEL={config.base.name} has {parameters / 1e6:,.0f} M parameters: training it here needs "
+                f"about {needed / GIB:.1f} GiB of memory, {available / GIB:.1f} are free. Use a smaller "
+                "MODEL (tiny, SmolLM2-135M) or a GPU machine with PROFILE=gpu"
+            )
+    elif os.environ.get("RAY_ADDRESS") is None:
+        import torch
+
+        if (asked := config.trainer.n_gpus_per_node) > (there := torch.cuda.device_count()):
+            raise PreflightError(
+                f"the run asks for {asked} GPUs, this machine shows {there}; set "
+                f"trainer.n_gpus_per_node={there}, hardware=cpu, or RAY_ADDRESS to a cluster"
+            )
+
+
+def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float) -> float:
+    """Memory that an RL stage needs on a CPU, in bytes.
+
+    Args:
+        parameters: of the model.
+        ranks: training ranks, each with a rollout replica beside it.
+        kv_cache_gib: per replica.
+    """
+    weights = 4 * parameters * (_TRAINING_COPIES + ranks * _ROLLOUT_COPIES)
+    return _STACK_BYTES + ranks * (1.5 * GIB + kv_cache_gib * GIB) + weights
+
+
+def disk_bytes(parameters: int, iterations: int) -> float:
+    """Disk that a run needs, in bytes: exported models of every stage, one RL checkpoint, answers."""
+    return 4 * parameters * (2 + 2 * iterations) + 12 * parameters + 0.2 * GIB

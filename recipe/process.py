@@ -1,0 +1,103 @@
+"""Start a stage in its own supervised process, show how it goes, and say what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+#: What the progress line shows, under which short name.
+_SHOWN = {
+    "train/loss": "loss",
+    "self_emo/reward": "reward",
+    "self_emo/valid": "valid",
+    "self_emo/r2": "r2",
+    "self_emo/lambda": "lambda",
+}
+
+
+class StageError(RuntimeError):
+    """A stage's process failed; the message holds the end of its log."""
+
+
+def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
+    """Run ``python -m recipe.stage`` with ``config`` in ``work`` and wait for it.
+
+    Args:
+        stage: ``sft``, ``rl`` or ``evaluate``.
+        config: the stage's whole configuration; written to ``<work>/config.yaml``.
+        work: where the log and the metrics go.
+        total: the number of steps, for the progress bar; None if it logs no steps.
+
+    Raises:
+        StageError: it ended with another status than 0.
+    """
+    path, log = work / "config.yaml", work / "log.txt"
+    OmegaConf.save(config, path, resolve=True)
+    metrics = work / "metrics.part.jsonl"
+    _keep_metrics(metrics)
+    stage_command = [sys.executable, "-m", "recipe.stage", stage, str(path)]
+    command = [sys.executable, "-m", "recipe.supervise", "--", *stage_command]
+    started, free = time.time(), psutil.virtual_memory().available
+    with (
+        log.open("ab") as output,
+        tqdm(total=total, desc=f"  {stage}", unit="step", mininterval=1, dynamic_ncols=True) as bar,
+    ):
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+        lowest, seen = free, 0
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                lowest = min(lowest, psutil.virtual_memory().available)
+                seen = _show(metrics, seen, bar)
+        except BaseException:  # Ctrl-C, too: the supervisor ends all that it started
+            process.terminate()
+            process.wait()
+            raise
+        _show(metrics, seen, bar)
+    _keep_metrics(metrics)
+    usage = {"seconds": round(time.time() - started, 1), "peak_gib": round((free - lowest) / 2**30, 2)}
+    (work / "usage.json").write_text(json.dumps(usage))
+    if process.returncode != 0:
+        tail = log.read_text(errors="replace").splitlines()[-40:]
+        raise StageError(
+            f"stage {stage} ended with status {process.returncode}; the end of {log}:\n" + "\n".join(tail)
+        )
+
+
+def _environment() -> dict[str, str]:
+    """The stage's environment; the project's folder is importable in every Ray worker."""
+    root = str(Path(__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _show(metrics: Path, seen: int, bar: tqdm) -> int:
+    """Advance the bar by the metric lines that are new; returns how many were read so far."""
+    if not metrics.exists():
+        return seen
+    lines = metrics.read_bytes().split(b"\n")[:-1]
+    for line in lines[seen:]:
+        entry = json.loads(line)
+        data = entry["data"]
+        shown = {short: f"{data[name]:.3f}" for name, short in _SHOWN.items() if name in data}
+        if shown:
+            bar.set_postfix(shown, refresh=False)
+            bar.update(entry["step"] - bar.n)
+    return len(lines)
+
+
+def _keep_metrics(part: Path) -> None:
+    """Append the metrics of a finished attempt to ``metrics.jsonl``: veRL's logger starts a new file."""
+    if part.exists():
+        with part.with_name("metrics.jsonl").open("ab") as whole:
+            whole.write(part.read_bytes())
+        part.unlink()

@@ -1,0 +1,29 @@
+"""One stage in a process of its own: `python -m recipe.stage <sft|rl|evaluate> <config.yaml>`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+
+def main() -> None:
+    """Run the stage that the command line names, with the configuration that the flywheel wrote."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=["sft", "rl", "evaluate"])
+    parser.add_argument("config", type=Path)
+    args = parser.parse_args()
+    config = OmegaConf.load(args.config)
+    os.environ.update({key: str(value) for key, value in config.get("env", {}).items()})
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(args.config.parent / "metrics.part.jsonl")
+    # Imported only now: veRL reads the environment when it is imported.
+    from recipe import stages
+
+    getattr(stages, f"run_{args.stage}")(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""One real turn of the flywheel: veRL, Ray, FSDP2, vLLM and SFT, no stand-in anywhere.
+
+The run is killed in the middle of RL, must leave nothing behind, and is then resumed; every other
+claim is checked on what that run left on disk.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(2100)]
+ROOT = Path(__file__).parents[2]
+STEPS, PROMPTS, ROLLOUTS = 4, 16, 8
+
+
+def command(root: Path, *more: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "recipe.main",
+        "MODEL=tiny",
+        "NAME=turn",
+        f"run.root={root}",
+        "hardware=cpu",
+        "test_rows=24",
+        f"trainer.total_training_steps={STEPS}",
+        "trainer.save_freq=1",
+        "sft.trainer.total_epochs=2",
+        "evaluate.stages=[cold,retrained]",
+        "actor_rollout_ref.model.external_lib=tests.stack.recorded_loss",
+        "actor_rollout_ref.actor.policy_loss.loss_mode=recorded",
+        f"+env.SELF_EMO_RECORD={root / 'recorded'}",
+        *more,
+    ]
+
+
+def descendants(pids: set[int]) -> list[str]:
+    """Command lines of the processes in ``pids`` that still run."""
+    alive = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(" ".join(process.cmdline())[:80] or process.name())
+        except psutil.NoSuchProcess:
+            continue
+    return alive
+
+
+def wait_for(condition, seconds: float, process: subprocess.Popen) -> None:
+    end = time.time() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended early"
+        assert time.time() < end, "timed out"
+        time.sleep(0.5)
+
+
+def segments() -> set[str]:
+    return {p.name for p in Path("/dev/shm").glob("*") if p.name.startswith(("verl_weights_", "psm_"))}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> dict:
+    """The killed and resumed run: its folder, and what was left behind by the kill and by the end."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "recorded").mkdir()
+    folder, log, before = root / "turn", (root / "log.txt").open("w"), segments()
+    first = subprocess.Popen(command(root), cwd=ROOT, stdout=log, stderr=log)
+    checkpoint = folder / "iter_1/rl.work/checkpoints/latest_checkpointed_iteration.txt"
+    wait_for(checkpoint.exists, 900, first)
+    started = {p.pid for p in psutil.Process(first.pid).children(recursive=True)}
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    for _ in range(120):
+        if not descendants(started):
+            break
+        time.sleep(0.5)
+    left = {"processes": descendants(started), "shared_memory": segments() - before}
+    early = {p.name for p in (root / "recorded").glob("*.jsonl")}
+    at_kill = int(checkpoint.read_text())
+    second = subprocess.run(
+        command(root, "run.resume=true"), cwd=ROOT, capture_output=True, text=True, timeout=1200
+    )
+    assert second.returncode == 0, second.stdout[-2000:] + second.stderr[-4000:]
+    return {
+        "folder": folder,
+        "output": second.stdout,
+        "left": left,
+        "started": len(started),
+        "at_kill": at_kill,
+        "left_at_end": segments() - before,
+        "recorded": [p for p in (root / "recorded").glob("*.jsonl") if p.name not in early],
+    }
+
+
+def rollouts(folder: Path, step: int) -> list[dict]:
+    return pq.read_table(folder / f"iter_1/rl/rollouts/step_{step:06d}.parquet").to_pylist()
+
+
+def metrics(folder: Path) -> dict[int, dict]:
+    lines = (folder / "iter_1/rl/metrics.jsonl").read_text().splitlines()
+    return {entry["step"]: entry["data"] for entry in map(json.loads, lines)}
+
+
+def test_a_killed_driver_leaves_nothing_behind(run):
+    assert run["started"] > 5  # there was something to leave
+    assert run["left"] == {"processes": [], "shared_memory": set()}
+    assert run["left_at_end"] == set()
+
+
+def test_a_killed_stage_goes_on_from_its_checkpoint(run):
+    attempts = (run["folder"] / "iter_1/rl/log.txt").read_text()
+    assert f"setting global step to {run['at_kill']}" in attempts
+    assert sorted(metrics(run["folder"])) == list(range(1, STEPS + 1))
+
+
+def test_advantages_that_reached_the_actor_are_those_of_eq_13(run):
+    """Recomputed here from the rollouts' text, with nothing of the project's code."""
+    (record,) = run["recorded"]
+    seen = [json.loads(line) for line in record.read_text().splitlines()]
+    steps = range(run["at_kill"] + 1, STEPS + 1)
+    assert len(seen) == len(steps) * PROMPTS * ROLLOUTS
+    assert all(len(row["values"]) == 1 for row in seen)  # one advantage on all tokens of a response
+    for i, step in enumerate(steps):
+        part = seen[i * PROMPTS * ROLLOUTS : (i + 1) * PROMPTS * ROLLOUTS]
+        expected = expected_advantages(rollouts(run["folder"], step), lam=step / STEPS)
+        assert sorted(row["values"][0] for row in part) == pytest.approx(sorted(expected), abs=2e-4)
+        assert len({round(value, 3) for value in expected}) > 3  # the step had something to say
+
+
+def expected_advantages(rows: list[dict], lam: float) -> list[float]:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["uid"]].append(row)
+    advantages = []
+    for group in groups.values():
+        assert len(group) == ROLLOUTS
+        predictions = [prediction(row) for row in group]
+        mass = {label: math.fsum(p.get(label, 0.0) for p in predictions) for label in group[0]["labels"]}
+        ranked = sorted((label for label in mass if mass[label] > 0), key=lambda e: -round(mass[e], 9))
+        top = ranked[:3]
+        secondary = [sum(label in p for label in top) / 3 for p in predictions]
+        first, second = standard([row["score"] for row in group]), standard(secondary)
+        advantages += [a + lam * b for a, b in zip(first, second, strict=True)]
+    return advantages
+
+
+def prediction(row: dict) -> dict[str, float]:
+    if row["score"] == 0.0:
+        return {}
+    spelling = {label.casefold(): label for label in row["labels"]}
+    tail = row["response"].split("</think>")[1]
+    found = last_dictionary(tail.strip())["last_emotions"]
+    total = math.fsum(found.values())
+    return {spelling[label.casefold()]: weight / total for label, weight in found.items()}
+
+
+def last_dictionary(text: str) -> dict:
+    """The dictionary that ``text`` ends with; a small model sometimes stammers before it."""
+    for start in (i for i, char in enumerate(text) if char == "{"):
+        try:
+            return ast.literal_eval(text[start:])
+        except SyntaxError:
+            continue
+    raise AssertionError(text)
+
+
+def standard(values: list[float]) -> list[float]:
+    mean, spread = statistics.fmean(values), statistics.stdev(values)
+    return [(value - mean) / (spread + 1e-6) for value in values]
+
+
+def test_rollout_and_actor_agree_after_weight_updates(run):
+    for step, data in metrics(run["folder"]).items():
+        assert data["training/rollout_actor_probs_pearson_corr"] >= 0.999, step
+    updates = [data["actor/grad_norm"] for data in metrics(run["folder"]).values()]
+    assert min(updates) > 0
+
+
+def test_what_a_step_logs(run):
+    for step, data in metrics(run["folder"]).items():
+        assert data["self_emo/lambda"] == step / STEPS
+        rows = rollouts(run["folder"], step)
+        assert data["self_emo/reward"] == pytest.approx(statistics.fmean(r["score"] for r in rows))
+        assert data["self_emo/r2"] == pytest.approx(statistics.fmean(r["r2"] for r in rows))
+        assert data["self_emo/iou"] == pytest.approx(statistics.fmean(r["iou"] for r in rows))
+        failures = sum(value for name, value in data.items() if name.startswith("rule_failure/"))
+        assert failures == pytest.approx(1 - data["self_emo/valid"])
+        assert data["actor/entropy"] > 0
+        assert 0 <= data["self_emo/r2_std_zero_share"] <= 1
+
+
+def test_the_buffer_keeps_the_best_rollouts_with_their_lineage(run):
+    buffer = pq.read_table(run["folder"] / "iter_1/buffer/buffer.parquet").to_pylist()
+    by_id = {row["extra_info"]["row_id"]: row for row in buffer}
+    everything = [row for step in range(1, STEPS + 1) for row in rollouts(run["folder"], step)]
+    best = defaultdict(float)
+    for row in everything:
+        best[row["row_id"]] = max(best[row["row_id"]], row["score"])
+    children = [row for row in buffer if row["extra_info"]["origin"] == "self_play"]
+    assert children
+    for child in children:
+        info = child["extra_info"]
+        parent = by_id[info["parent"]]
+        assert info["reward"] == best[info["parent"]] > 0.1
+        source = [
+            row
+            for row in everything
+            if (row["row_id"], row["step"], row["rollout_index"])
+            == (info["parent"], info["step"], info["rollout_index"])
+        ]
+        said = json.loads(source[0]["parsed"])
+        assert parent["response"] == source[0]["response"]
+        assert info["context"][:-1] == parent["extra_info"]["context"]
+        assert info["context"][-1] == {
+            "speaker": parent["extra_info"]["persona"]["name"],
+            "text": " ".join(said["my_output"].split()),
+        }
+        label = {k: v for k, v in child["reward_model"]["ground_truth"].items() if v is not None}
+        assert math.fsum(label.values()) == pytest.approx(1) and label.keys() == said["my_emotions"].keys()
+        assert info["iteration"] == 1 and info["model"]
+
+
+def test_the_run_ends_with_a_table_and_a_report(run):
+    assert "after cold start" in run["output"] and "after retraining on B" in run["output"]
+    for stage in ("cold", "retrained"):
+        summary = json.loads((run["folder"] / f"eval/{stage}/summary.json").read_text())
+        assert {"meld", "emorynlp", "iemocap", "avg"} == set(summary)
+        assert summary["avg"]["n"] == 72
+        assert all(0 <= summary["avg"][m] <= 1.1 for m in ("accuracy", "weighted_f1", "valid", "reward"))
+    page = (run["folder"] / "report.html").read_text()
+    assert "after retraining on B" in page and page.count("<svg") >= 3 and "http-equiv" not in page
+
+
+def test_a_finished_run_is_not_done_again(run):
+    state = (run["folder"] / "state.json").read_text()
+    again = subprocess.run(
+        command(run["folder"].parent, "run.resume=true"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert (run["folder"] / "state.json").read_text() == state
+    twice = subprocess.run(
+        command(run["folder"].parent), cwd=ROOT, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PROFILE": "cpu"},
+    )  # fmt: skip
+    assert twice.returncode == 1 and "exists; add run.resume=true" in twice.stderr

@@ -1,0 +1,397 @@
+"""Every bad input has its clear error before a model is loaded or made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from data_prep.dialogue import DataError
+from recipe import models, preflight
+from recipe.models import ModelError
+from recipe.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
+
+SMALL = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "vocab_size": 256,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "tie_word_embeddings": True,
+}
+#: Qwen3-8B's shape.
+LARGE = SMALL | {
+    "vocab_size": 151_936,
+    "hidden_size": 4096,
+    "intermediate_size": 12_288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """A machine with room, on which no model may be loaded, made or asked for on the hub."""
+    import huggingface_hub.constants
+    import transformers
+
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded before the check was through")
+
+    for owner in (transformers.PreTrainedModel, transformers.AutoModelForCausalLM):
+        monkeypatch.setattr(owner, "from_pretrained", refuse)
+    monkeypatch.setattr(models, "make_tiny", refuse)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    state = SimpleNamespace(memory=64 * GIB, disk=500 * GIB)
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: SimpleNamespace(available=state.memory))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=state.disk))
+    return state
+
+
+@pytest.fixture(scope="session")
+def composed(root):
+    """Composes the configuration with overrides; each composition is made once and copied."""
+    known = {}
+
+    def make(*overrides: str):
+        if overrides not in known:
+            with initialize_config_dir(str(root / "conf"), version_base=None):
+                known[overrides] = compose("self_emo", overrides=["hardware=cpu", *overrides])
+        return known[overrides].copy()
+
+    return make
+
+
+@pytest.fixture
+def configured(composed, tmp_path):
+    """The configuration with overrides, its runs below ``tmp_path``; ``model`` is what MODEL would be."""
+
+    def make(*overrides: str, model: object = None):
+        config = composed(*overrides, *(["model=any", "base.name=mine", "base.path=x"] if model else []))
+        config.run.root = str(tmp_path / "runs")
+        if model:
+            config.base.path = str(model)
+        return config
+
+    return make
+
+
+def refused(config, *words: str, error: type[Exception] = PreflightError) -> str:
+    """The message with which ``config`` is refused; nothing may be left of the run."""
+    root = config.run.root
+    before = sorted(os.listdir(root)) if os.path.isdir(root) else None
+    with pytest.raises(error) as caught:
+        check(config)
+    for word in words:
+        assert word in str(caught.value)
+    assert (sorted(os.listdir(root)) if os.path.isdir(root) else None) == before
+    return str(caught.value)
+
+
+def model_folder(path, settings=SMALL):
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(settings))
+    return path
+
+
+# ---- what works ----
+
+
+def test_the_defaults_pass_and_leave_the_configuration(configured, tmp_path):
+    config = configured("run.name=first")
+    folder = check(config)
+    assert folder == tmp_path / "runs/first"
+    assert [p.name for p in folder.iterdir()] == ["config.yaml"]
+    saved = OmegaConf.load(folder / "config.yaml")
+    assert saved.run.name == "first" and saved.base.path == "builtin:tiny"
+
+
+def test_a_run_without_a_name_gets_one(configured):
+    config = configured()
+    folder = check(config)
+    assert folder.name == config.run.name and folder.name.startswith("tiny-20")
+
+
+def test_a_model_folder_passes(configured, tmp_path):
+    assert check(configured(model=model_folder(tmp_path / "my model"))).is_dir()
+
+
+PROFILES = [(e, h) for e in ("smoke", "smoke_llm", "paper") for h in ("cpu", "1gpu", "8gpu")]
+
+
+@pytest.mark.parametrize(("experiment", "hardware"), PROFILES)
+def test_every_profile_fits_together(configured, experiment, hardware):
+    # `make train` chooses the hardware by the machine and the experiment by MODEL, so all of them occur.
+    config = configured(f"experiment={experiment}", f"hardware={hardware}")
+    preflight._check_settings(config)
+    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    assert ranks % config.actor_rollout_ref.rollout.tensor_model_parallel_size == 0
+    # Where the batch is not split by length, veRL asserts in the middle of the stage that a rank's share
+    # of a mini-batch is a whole number of micro-batches.
+    actor, rollout, ref = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "ref"))
+    share = actor.ppo_mini_batch_size * rollout.n // ranks
+    micro = {
+        "actor": (actor.use_dynamic_bsz, share, actor.ppo_micro_batch_size_per_gpu),
+        "rollout": (rollout.log_prob_use_dynamic_bsz, share, rollout.log_prob_micro_batch_size_per_gpu),
+        "ref": (ref.log_prob_use_dynamic_bsz, share, ref.log_prob_micro_batch_size_per_gpu),
+    }
+    if "micro_batch_size_per_gpu" in config.sft.data:
+        sft = config.sft.data
+        micro["sft"] = sft.use_dynamic_bsz, sft.train_batch_size // ranks, sft.micro_batch_size_per_gpu
+    assert {name: sizes for name, sizes in micro.items() if not sizes[0] and sizes[1] % sizes[2]} == {}
+
+
+def test_the_paper_profile_is_appendix_e(configured):
+    config = configured("model=qwen3-8b", "experiment=paper", "hardware=8gpu")
+    actor, rollout, ref = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "ref"))
+    assert (config.data.train_batch_size, config.data.max_prompt_length, config.data.max_response_length) == (
+        64, 4096, 8192,
+    )  # fmt: skip
+    assert (actor.optim.lr, actor.ppo_mini_batch_size, actor.ppo_micro_batch_size_per_gpu) == (1e-6, 32, 16)
+    assert (actor.kl_loss_coef, actor.kl_loss_type, actor.entropy_coeff) == (0.001, "low_var_kl", 0)
+    assert actor.use_kl_loss is True  # without which the coefficient does nothing
+    assert (actor.fsdp_config.param_offload, actor.fsdp_config.optimizer_offload) == (False, False)
+    assert (rollout.n, rollout.max_num_batched_tokens, rollout.gpu_memory_utilization) == (8, 12400, 0.5)
+    assert (rollout.tensor_model_parallel_size, rollout.log_prob_micro_batch_size_per_gpu) == (8, 16)
+    assert (ref.log_prob_micro_batch_size_per_gpu, ref.fsdp_config.param_offload) == (16, True)
+    assert config.algorithm.use_kl_in_reward is False and config.algorithm.adv_estimator == "self_grpo"
+    trainer = config.trainer
+    assert (trainer.critic_warmup, trainer.n_gpus_per_node, trainer.nnodes) == (0, 8, 1)
+    assert (trainer.save_freq, trainer.test_freq, trainer.total_epochs) == (480, 10, 3)
+    assert config.flywheel.mix == {"original": 15_000, "self_play": 8_000}
+    assert (config.flywheel.retrain_from, config.flywheel.min_reward) == ("base", 0.1)
+
+
+# ---- MODEL ----
+
+
+@pytest.mark.parametrize(
+    "path", ["nonsense", "a/b/c", "/no/such/folder", "./nothing", "~/nothing/here", "builtin:big"]
+)
+def test_a_model_that_is_nothing(configured, path):
+    refused(configured(model=path), "neither", path, "tiny", error=ModelError)
+
+
+def test_a_hub_id_that_cannot_be_read(configured):
+    message = refused(configured(model="self-emo-no-such-owner/nothing"), "hub", error=ModelError)
+    assert "self-emo-no-such-owner/nothing" in message and "folder" in message
+
+
+def test_a_folder_without_config(configured, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(
+        configured(model=tmp_path / "empty"),
+        "without config.json",
+        str(tmp_path / "empty"),
+        error=ModelError,
+    )
+
+
+@pytest.mark.parametrize("content", ["{not json", "{}", '{"model_type": "no-such-model"}', "[]"])
+def test_a_folder_with_a_broken_config(configured, tmp_path, content):
+    # `make train` shows a ValueError as one line, anything else as a traceback.
+    folder = model_folder(tmp_path / "broken")
+    (folder / "config.json").write_text(content)
+    refused(configured(model=folder), error=ValueError)
+
+
+def test_a_model_too_large_for_the_memory(configured, tmp_path, machine):
+    folder = model_folder(tmp_path / "large", LARGE)
+    machine.disk = 10_000 * GIB
+    message = refused(configured(model=folder), "8,191 M parameters", "memory", "64.0 are free", "MODEL=mine")
+    assert "tiny" in message and "gpu" in message.lower()  # the remedies
+
+
+def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine):
+    folder = model_folder(tmp_path / "small")
+    machine.memory = memory_bytes(models.count_parameters(str(folder)), 1, 1.0)
+    check(configured("run.name=first", model=folder))
+    machine.memory -= 1
+    refused(configured("run.name=second", model=folder), "memory")
+
+
+def test_parameters_are_counted_from_the_configuration_alone(tmp_path):
+    folder = model_folder(tmp_path / "small")
+    embedding, norm = 256 * 32, 32
+    attention = 3 * 32 * 32 + 32 * 32 + 2 * 16  # q, k, v, o and the two head norms
+    layer = attention + 3 * 32 * 64 + 2 * norm
+    assert models.count_parameters(str(folder)) == embedding + 2 * layer + norm
+
+
+def test_memory_and_disk_grow_with_what_is_asked():
+    assert memory_bytes(0, 1, 1.0) < memory_bytes(10**9, 1, 1.0) < memory_bytes(10**9, 2, 1.0)
+    assert memory_bytes(0, 1, 1.0) + GIB == memory_bytes(0, 1, 2.0)
+    assert memory_bytes(8 * 10**9, 1, 1.0) > 4 * 5 * 8 * 10**9  # weights, gradients, Adam's two, reference
+    assert 0 < disk_bytes(10**9, 0) < disk_bytes(10**9, 1) < disk_bytes(10**9, 2)
+
+
+def test_the_tiny_model_is_as_large_as_is_said(tmp_path, monkeypatch):
+    monkeypatch.undo()  # this test may make a model
+    models.make_tiny(["Ann: hello there"] * 3, tmp_path / "tiny", seed=1)
+    assert models.count_parameters(str(tmp_path / "tiny")) == pytest.approx(models.TINY_PARAMETERS, rel=0.1)
+
+
+# ---- disk, GPUs ----
+
+
+def test_too_little_disk(configured, machine):
+    machine.disk = 0.1 * GIB
+    refused(configured(), "disk", "0.1 are free", "run.root")
+
+
+def test_more_gpus_than_there_are(configured, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    refused(configured("hardware=8gpu", "experiment=paper"), "8 GPUs", "shows 1", "hardware=cpu")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster has what this machine lacks
+    check(configured("hardware=8gpu", "experiment=paper"))
+
+
+# ---- data and prompts ----
+
+
+def test_raw_dir_without_a_corpus(configured, tmp_path):
+    (tmp_path / "raw").mkdir()
+    refused(configured(f"raw_dir={tmp_path / 'raw'}"), "found no meld/", "Remedy", error=DataError)
+    refused(configured(f"raw_dir={tmp_path / 'none'}"), "no such folder", error=DataError)
+    refused(configured("corpora=[dailydialog]"), "unknown corpus 'dailydialog'", error=DataError)
+
+
+def test_prompts_that_are_missing(configured, tmp_path):
+    refused(configured(f"prompts.dir={tmp_path}"), "system.txt is missing", error=ValueError)
+
+
+# ---- the run's folder ----
+
+
+def test_a_run_that_exists(configured):
+    check(configured("run.name=first"))
+    refused(configured("run.name=first"), "exists", "run.resume=true", "NAME=")
+
+
+def test_resuming(configured, tmp_path):
+    refused(configured("run.name=first", "run.resume=true"), "no run", "to resume")
+    folder = check(configured("run.name=first"))
+    again = ("run.name=first", "run.resume=true")
+    assert check(configured(*again)) == folder
+    # What is not done yet may change.
+    more = ("flywheel.iterations=2", "evaluate.stages=[rl]", "cluster.num_cpus=4")
+    assert check(configured(*again, *more)) == folder
+    refused(configured(*again, "run.seed=2"), "keeps its settings", "run.seed: 1 -> 2")
+    refused(configured(*again, *more, "sft.optim.lr=0.5"), "sft.optim.lr")
+    refused(configured(*again, *more, "+trainer.more=1"), "trainer.more: None -> 1")
+    refused(configured(*again, *more, "flywheel.mix.original=5"), "flywheel.mix.original: 15000 -> 5")
+    refused(configured(*again, *more, f"raw_dir={preflight.SAMPLES}"), "raw_dir")
+
+
+def test_resuming_a_folder_that_is_no_run(configured, tmp_path):
+    (tmp_path / "runs/first").mkdir(parents=True)
+    refused(configured("run.name=first", "run.resume=true"), str(tmp_path / "runs/first"))
+
+
+@pytest.mark.parametrize("name", ["'../x'", "a/b", "/tmp/x", ".hidden", "'..'"])
+def test_names_that_are_no_folder_names(configured, name):
+    refused(configured(f"run.name={name}"), "run.name", "plain folder name")
+
+
+# ---- settings ----
+
+
+#: Micro-batches of fixed sizes, which the default experiments leave to the number of tokens.
+FIXED = (
+    "actor_rollout_ref.actor.use_dynamic_bsz=false actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=64 "
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64 "
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=64 "
+    "sft.data.use_dynamic_bsz=false +sft.data.micro_batch_size_per_gpu=16"
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("flywheel.retrain_from=scratch", ("flywheel.retrain_from", "scratch", "base or policy")),
+        ("flywheel.lambda_horizon=epoch", ("flywheel.lambda_horizon", "stage or run")),
+        ("flywheel.iterations=-1", ("flywheel.iterations=-1",)),
+        ("evaluate.stages=[cold,hot]", ("evaluate.stages", "hot", "retrained")),
+        ("+sft.nonsense=1", ("sft.nonsense",)),
+        ("+sft.data.nonsense=1", ("sft.data.nonsense",)),
+        ("+sft.optim.nonsense=1", ("sft.optim.nonsense",)),
+        (f"data.train_batch_size=7 {FIXED}", ("train_batch_size (7)", "ppo_mini_batch_size (8)")),
+        ("actor_rollout_ref.actor.use_dynamic_bsz=false", ("ppo_micro_batch_size",)),
+        ("run.seed=${no.such.key}", ("no.such.key",)),
+    ],
+)
+def test_settings_that_do_not_fit(configured, override, words):
+    refused(configured(*override.split()), *words)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer.n_gpus_per_node=3",),  # of 64 rollouts and 16 SFT rows
+        ("trainer.n_gpus_per_node=3", "sft.data.train_batch_size=15"),  # of 64 rollouts
+        ("trainer.n_gpus_per_node=2", "sft.data.train_batch_size=31"),
+        # Micro-batches of a rank's share of a mini-batch; veRL only asserts this in the middle of the stage.
+        ("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=48",),
+        ("actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=48",),
+        ("actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=48",),
+        ("sft.data.train_batch_size=16", "++sft.data.micro_batch_size_per_gpu=5"),
+    ],
+)
+def test_batch_sizes_that_do_not_divide(configured, overrides):
+    refused(configured(*FIXED.split(), *overrides))
+
+
+def test_sft_takes_verl_s_own_settings(configured):
+    from recipe.flywheel import sft_config
+
+    config = configured("+sft.optim.betas=[0.9,0.95]", "sft.optim.lr=0.5")
+    settings = sft_config(config.sft)
+    assert settings.optim.lr == 0.5 and list(settings.optim.betas) == [0.9, 0.95]
+    assert settings.trainer.seed == config.run.seed
+    assert settings.data.messages_key  # veRL's own defaults stay
+
+
+def test_an_unknown_override_is_refused(configured):
+    with pytest.raises(ConfigCompositionException, match="nonsense.key"):
+        configured("nonsense.key=1")
+
+
+def test_an_unknown_override_on_the_command_line(root, tmp_path, subprocess_env):
+    done = subprocess.run(
+        [sys.executable, "-m", "recipe.main", "nonsense.key=1", f"run.root={tmp_path / 'runs'}"],
+        cwd=tmp_path,
+        env=subprocess_env(PROFILE="cpu", VERL_PLATFORM=None),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "nonsense.key" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_one_line_on_the_command_line(root, tmp_path, monkeypatch, capsys, configured):
+    from recipe import main
+
+    monkeypatch.setattr(sys, "argv", ["main"])
+    with pytest.raises(SystemExit) as ended:
+        main._train.__wrapped__(configured(model="nonsense"))
+    assert ended.value.code == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and error[0].startswith("error: MODEL='nonsense'")
