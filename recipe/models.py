@@ -16,6 +16,7 @@ from pathlib import Path
 
 TINY_VOCABULARY = 4096
 TINY_PARAMETERS = 920_000
+_PIECES = r" ?\d+(?:\.\d+)?| ?\w+|[^\w\s]+(?: [^\w\s]+)*|\s+"
 _CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
     "+ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -35,12 +36,19 @@ def cache_dir() -> Path:
 def make_tiny(texts: Iterable[str], folder: Path, seed: int) -> None:
     """Write a random Qwen3 and a tokenizer trained on ``texts`` as a Hugging Face folder."""
     import torch
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Like Qwen's, but a weight such as 0.9 and a run of punctuation may become one token: short
+    # answers, and few places where a random model that has seen a thousand of them can slip.
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
