@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train data test test-unit lint report doctor lock clean-runs
+.PHONY: help setup train plan data test test-unit lint report doctor lock clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -14,6 +14,9 @@ setup: ## build .venv from the pinned requirements (PROFILE=cpu|gpu, default: wh
 
 train: setup ## the whole method: make train [MODEL=Qwen3-8B] [RAW_DIR=...] [NAME=...] [ARGS="hydra overrides"]
 	@$(PY) -m recipe.main $(SHORT) $(ARGS)
+
+plan: setup ## memory, hours and what would not fit, before anything starts: make plan MODEL=Qwen3-8B [ARGS=...]
+	@$(PY) -m recipe.plan $(SHORT) $(ARGS)
 
 data: setup ## corpora to Parquet: make data RAW_DIR=... OUT_DIR=...
 	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,31 +20,36 @@ INVALID = "(invalid)"
 
 
 def generate_answers(config: Any) -> None:
-    """Answer every prompt of ``config.job.data`` greedily; finished batches are kept on disk.
+    """Answer every prompt greedily with every checkpoint; finished batches are kept on disk.
 
     Args:
-        config: the composed configuration, with ``job: {model, data, out}``.
+        config: the composed configuration, with ``job: {data, out, models: {stage: model}}``; the
+            answers of a stage go below ``<out>/<stage>``.
     """
-    from vllm import LLM, SamplingParams
-
     rows = read_rows(config.job.data)
-    out = Path(config.job.out)
-    out.mkdir(parents=True, exist_ok=True)
+    for stage, model in config.job.models.items():
+        _answer(config, rows, stage, model, Path(config.job.out) / stage)
+
+
+def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str, out: Path) -> None:
     size = config.evaluate.batch_rows
     todo = [i for i in range(0, len(rows), size) if not (out / f"part_{i:08d}.parquet").exists()]
     if not todo:
         return
+    from vllm import LLM, SamplingParams
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    out.mkdir(parents=True, exist_ok=True)
     rollout = config.actor_rollout_ref.rollout
+    longest = config.data.max_prompt_length + config.data.max_response_length
     model = LLM(
-        model=config.job.model,
+        model=checkpoint,
         dtype=rollout.dtype,
         enforce_eager=rollout.enforce_eager,
         gpu_memory_utilization=rollout.gpu_memory_utilization,
         tensor_parallel_size=rollout.tensor_model_parallel_size,
-        max_model_len=config.data.max_prompt_length + config.data.max_response_length,
-        max_num_batched_tokens=max(
-            rollout.max_num_batched_tokens, config.data.max_prompt_length + config.data.max_response_length
-        ),
+        max_model_len=longest,
+        max_num_batched_tokens=max(rollout.max_num_batched_tokens, longest),
         seed=config.run.seed,
         disable_log_stats=True,
     )
@@ -63,8 +67,9 @@ def generate_answers(config: Any) -> None:
         part = out / f"part_{i:08d}.tmp"
         pq.write_table(pa.Table.from_pylist(table), part)
         part.replace(out / f"part_{i:08d}.parquet")
-        print(f"evaluated {min((done + 1) * size, len(rows))}/{len(rows)} prompts", flush=True)
-    sys.stdout.flush()
+        print(f"{stage}: {min((done + 1) * size, len(rows))}/{len(rows)} prompts", flush=True)
+    del model  # its memory is wanted for the next checkpoint
+    cleanup_dist_env_and_memory()
 
 
 def read_answers(folder: str | Path) -> dict[str, str]:

@@ -61,12 +61,12 @@ class Flywheel:
             start = self.base if self.config.flywheel.retrain_from == "base" else trained
             self._step(f"iter_{k}/sft", lambda work, k=k, s=start: self._sft(work, f"iter_{k}", s))
             policy = self.folder / f"iter_{k}/sft/model"
-        results = {}
-        for stage, model in self._checkpoints().items():
-            self._step(f"eval/{stage}", lambda work, m=model: self._evaluate(work, m))
-            results[stage] = json.loads((self.folder / f"eval/{stage}/summary.json").read_text())
+        self._evaluate(self._checkpoints())
         write_report(self.folder)
-        return results
+        return {
+            stage: json.loads((self.folder / f"eval/{stage}/summary.json").read_text())
+            for stage in self._checkpoints()
+        }
 
     # ------------------------------------------------------------------ steps
 
@@ -209,20 +209,28 @@ class Flywheel:
         wanted = [s for s in known if s in self.config.evaluate.stages]
         return {stage: known[stage] for stage in wanted if last > 0 or stage in ("base", "cold")}
 
-    def _evaluate(self, work: Path, model: Path) -> None:
+    def _evaluate(self, checkpoints: dict[str, Path]) -> None:
+        """Score the checkpoints that are not scored yet; one process answers for all of them."""
+        pending = {s: str(m) for s, m in checkpoints.items() if not (self.folder / f"eval/{s}").exists()}
+        if not pending:
+            return
+        work = self.folder / "eval/answers"
+        work.mkdir(parents=True, exist_ok=True)
+        print(f"[{time.strftime('%H:%M:%S')}] eval/answers of {', '.join(pending)}", flush=True)
         rows, _ = fit_rows(
             read_rows(self.folder / "data/test.parquet"), self.base, self.config, self.templates
         )
         write_rows(rows, work / "test.parquet")
         config = self._stage_config(work, "evaluate")
         with open_dict(config):
-            config.job = {
-                "model": str(model),
-                "data": str(work / "test.parquet"),
-                "out": str(work / "answers"),
-            }
-        run_stage("evaluate", config, work, total=None)
-        records = score_answers(rows, read_answers(work / "answers"))
+            config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
+        with self._timed("eval/answers"):
+            run_stage("evaluate", config, work, total=None)
+        for stage in pending:
+            self._step(f"eval/{stage}", lambda step, s=stage: self._score(step, rows, work / s))
+
+    def _score(self, work: Path, rows: list[dict[str, Any]], answers: Path) -> None:
+        records = score_answers(rows, read_answers(answers))
         _write_json(work / "records.json", records)
         _write_json(work / "summary.json", summarise(records))
 

