@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data test test-unit lint report doctor lock clean-runs
+.PHONY: help setup train plan data test test-unit lint report compare doctor lock clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,12 +33,15 @@ lint: setup ## ruff: style and formatting
 report: setup ## write a run's page again: make report RUN=<name>
 	@$(PY) -m recipe.report $(RUN)
 
+compare: setup ## several runs (seeds) as one table: make compare RUNS="a b c"
+	@$(PY) -m recipe.compare $(RUNS)
+
 doctor: setup ## what is installed, free, used and wrong
 	@$(PY) launch/doctor.py
 
-lock: setup ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu)
-	@$(PY) -m pip install -q uv==0.13.9
-	@$(PY) -m uv pip compile requirements/$(or $(PROFILE),cpu).in --override requirements/overrides-$(or $(PROFILE),cpu).txt \
+lock: ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu)
+	@test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv==0.13.9; }
+	@.uv/bin/uv pip compile requirements/$(or $(PROFILE),cpu).in --override requirements/overrides-$(or $(PROFILE),cpu).txt \
 	  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --no-header --no-annotate -o requirements/$(or $(PROFILE),cpu).lock
 
 clean-runs: ## delete all runs (asks first; YES=1 does not)

@@ -111,10 +111,10 @@ def main() -> None:
     wanted = fingerprint(profile)
     if STAMP.exists() and json.loads(STAMP.read_text()) == wanted:
         return
-    if not (3, 10) <= sys.version_info < (3, 13):
+    if not (3, 11) <= sys.version_info < (3, 13):
         sys.exit(
             f"error: Python {sys.version.split()[0]} cannot install the pinned packages; run this with "
-            "Python 3.10, 3.11 or 3.12, for instance: make setup PYTHON=python3.11"
+            "Python 3.11 or 3.12, for instance: make setup PYTHON=python3.11"
         )
     free = shutil.disk_usage(ROOT).free
     if free < (needed := {"cpu": 6, "gpu": 20}[profile] * 2**30):

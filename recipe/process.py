@@ -52,19 +52,27 @@ def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
         tqdm(total=total, desc=f"  {stage}", unit="step", mininterval=1, dynamic_ncols=True) as bar,
     ):
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
-        lowest, seen = free, 0
+        lowest, seen, step_times = free, 0, []
         try:
             while process.poll() is None:
                 time.sleep(0.5)
                 lowest = min(lowest, psutil.virtual_memory().available)
-                seen = _show(metrics, seen, bar)
+                before, seen = seen, _show(metrics, seen, bar)
+                if seen > before:
+                    step_times.append(time.time())
         except BaseException:  # Ctrl-C, too: the supervisor ends all that it started
             process.terminate()
             process.wait()
             raise
         _show(metrics, seen, bar)
     _keep_metrics(metrics)
-    usage = {"seconds": round(time.time() - started, 1), "peak_gib": round((free - lowest) / 2**30, 2)}
+    ended = time.time()
+    usage = {
+        "seconds": round(ended - started, 1),
+        "to_first_step": round(step_times[0] - started, 1) if step_times else None,
+        "after_last_step": round(ended - step_times[-1], 1) if step_times else None,
+        "peak_gib": round((free - lowest) / 2**30, 2),
+    }
     (work / "usage.json").write_text(json.dumps(usage))
     if process.returncode != 0:
         tail = log.read_text(errors="replace").splitlines()[-40:]

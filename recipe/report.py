@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from omegaconf import OmegaConf
 
 from data_prep.rows import ground_truth, read_rows
 from recipe.buffer import best_rollouts, read_rollouts
+from recipe.statistics import bootstrap_intervals, compare
 
 STAGE_NAMES = {
     "base": "base model",
@@ -30,6 +32,16 @@ STAGE_NAMES = {
 }
 MEASURES = ("accuracy", "weighted_f1", "valid", "reward")
 _GROUPS_SHOWN = 24
+#: veRL's timers that do not lie within each other.
+_PARTS = {
+    "gen": "generation and reward",
+    "old_log_prob": "old log-probabilities",
+    "ref": "reference log-probabilities",
+    "adv": "advantages",
+    "update_actor": "actor update",
+    "update_weights": "weights to vLLM",
+    "save_checkpoint": "checkpoints",
+}
 
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:
@@ -63,6 +75,11 @@ def write_report(folder: Path) -> Path:
         for stage in STAGE_NAMES
         if (path := folder / f"eval/{stage}/summary.json").exists()
     }
+    records = {
+        stage: json.loads(path.read_text())
+        for stage in results
+        if (path := folder / f"eval/{stage}/records.json").exists()
+    }
     state = json.loads((folder / "state.json").read_text())["steps"]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -75,9 +92,12 @@ def write_report(folder: Path) -> Path:
         profile=config.profile,
         corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
         results=results,
+        intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
+        comparisons=compare(records, list(itertools.combinations(records, 2))),
         names=STAGE_NAMES,
         measures=MEASURES,
-        timings=[(name, step["seconds"], _peak(folder / name)) for name, step in state.items()],
+        timings=[{"name": name, **step, **_usage(folder / name)} for name, step in state.items()],
+        step_parts={name: _step_parts(entries) for name, entries in stages.items() if name.endswith("/rl")},
         figures=[svg for svg in (_rl_figure(stages), _sft_figure(stages), *_confusions(folder)) if svg],
         buffers=_buffers(folder),
         groups=_groups(folder),
@@ -180,9 +200,26 @@ def _svg(figure: Any) -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _peak(step: Path) -> float | None:
+def _usage(step: Path) -> dict[str, Any]:
+    """What `run_stage` measured: the last attempt's times, the peak of memory; nothing for other steps."""
     usage = step / "usage.json"
-    return json.loads(usage.read_text())["peak_gib"] if usage.exists() else None
+    found = json.loads(usage.read_text()) if usage.exists() else {}
+    return {name: found.get(name) for name in ("to_first_step", "after_last_step", "peak_gib")}
+
+
+def _step_parts(entries: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean seconds of the parts of an RL step after the first, which waits for processes to start."""
+    times: dict[str, list[float]] = {}
+    for entry in entries[1:]:
+        for name, value in entry["data"].items():
+            if name.startswith("timing_s/"):
+                times.setdefault(name.removeprefix("timing_s/"), []).append(value)
+    means = {name: sum(values) / len(values) for name, values in times.items()}
+    known = {name: value for name, value in means.items() if name in _PARTS}
+    rest = means.get("step", 0.0) - sum(known.values())
+    return (
+        {**{_PARTS[name]: value for name, value in known.items()}, "everything else": rest} if known else {}
+    )
 
 
 def _buffers(folder: Path) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def wait_for(condition, seconds: float, process: subprocess.Popen) -> None:
 
 
 def segments() -> set[str]:
-    return {p.name for p in Path("/dev/shm").glob("*") if p.name.startswith(("verl_weights_", "psm_"))}
+    return {p.name for p in Path("/dev/shm").iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,10 @@ def test_the_run_ends_with_a_table_and_a_report(run):
         assert {"meld", "emorynlp", "iemocap", "avg"} == set(summary)
         assert summary["avg"]["n"] == 72
         assert all(0 <= summary["avg"][m] <= 1.1 for m in ("accuracy", "weighted_f1", "valid", "reward"))
+    usage = json.loads((run["folder"] / "iter_1/rl/usage.json").read_text())
+    assert 0 < usage["to_first_step"] < usage["seconds"] and usage["peak_gib"] > 1
     page = (run["folder"] / "report.html").read_text()
+    assert "A step of iter_1/rl takes" in page and "p (McNemar)" in page
     assert "after retraining on B" in page and page.count("<svg") >= 3 and "http-equiv" not in page
 
 
