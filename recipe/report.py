@@ -209,17 +209,16 @@ def _usage(step: Path) -> dict[str, Any]:
 
 def _step_parts(entries: list[dict[str, Any]]) -> dict[str, float]:
     """Mean seconds of the parts of an RL step after the first, which waits for processes to start."""
-    times: dict[str, list[float]] = {}
-    for entry in entries[1:]:
-        for name, value in entry["data"].items():
-            if name.startswith("timing_s/"):
-                times.setdefault(name.removeprefix("timing_s/"), []).append(value)
-    means = {name: sum(values) / len(values) for name, values in times.items()}
-    known = {name: value for name, value in means.items() if name in _PARTS}
-    rest = means.get("step", 0.0) - sum(known.values())
-    return (
-        {**{_PARTS[name]: value for name, value in known.items()}, "everything else": rest} if known else {}
-    )
+    steps = [entry["data"] for entry in entries[1:]]
+    parts = {
+        title: sum(step.get(f"timing_s/{name}", 0.0) for step in steps) / len(steps)
+        for name, title in _PARTS.items()
+        if any(f"timing_s/{name}" in step for step in steps)
+    }
+    if parts:
+        whole = sum(step["timing_s/step"] for step in steps) / len(steps)
+        parts["everything else"] = max(whole - sum(parts.values()), 0.0)
+    return parts
 
 
 def _buffers(folder: Path) -> list[dict[str, Any]]:
