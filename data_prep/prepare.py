@@ -8,14 +8,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from data_prep import personas
 from data_prep.corpora import read_corpora
 from data_prep.dialogue import DataError, Dialogue
+from data_prep.experts import cache_dir, load_experts
 from data_prep.offline_expert import profile
 from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import make_row, write_rows
@@ -27,12 +29,21 @@ SPLITS = ("train", "dev", "test")
 LISTENER = {"name": "Listener", "profile": "An attentive listener."}
 
 
-def dialogue_rows(dialogue: Dialogue, templates: PromptTemplates) -> Iterator[dict[str, Any]]:
-    """Rows of one dialogue: a prompt for every labelled utterance, with all before it as context."""
+def dialogue_rows(
+    dialogue: Dialogue, templates: PromptTemplates, profiles: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of one dialogue: a prompt for every labelled utterance, with all before it as context.
+
+    Args:
+        dialogue: whose utterances become rows.
+        templates: of the prompts.
+        profiles: speaker -> sentence, from experts; None: the offline stand-in's.
+    """
     lines: dict[str, list[str]] = {}
     for utterance in dialogue.utterances:
         lines.setdefault(utterance.speaker, []).append(utterance.text)
-    personas = {name: {"name": name, "profile": profile(name, said)} for name, said in lines.items()}
+    found = profiles or {name: profile(name, said) for name, said in lines.items()}
+    personas = {name: {"name": name, "profile": found[name]} for name in lines}
     labels = corpus_labels(dialogue.corpus)
     speakers = [utterance.speaker for utterance in dialogue.utterances]
     context: list[dict[str, str]] = []
@@ -69,8 +80,16 @@ def prepare(
     out_dir: str | Path,
     corpora: Sequence[str] | None = None,
     prompts_dir: str | Path | None = None,
+    profiles: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Counter]:
     """Write ``<out_dir>/{train,dev,test}.parquet``.
+
+    Args:
+        raw_dir: folder with the corpora.
+        out_dir: where the files go.
+        corpora: which to read; None: all that are there.
+        prompts_dir: of the prompt templates.
+        profiles: `personas.key` of a dialogue -> speaker -> sentence; the offline stand-in fills gaps.
 
     Returns:
         Rows per split and corpus.
@@ -86,17 +105,36 @@ def prepare(
         dialogues[dialogue.split].append(dialogue)
     for split in SPLITS:
         counts[split] = Counter()
-        write_rows(_counted(dialogues[split], templates, counts[split], split), out_dir / f"{split}.parquet")
+        rows = _counted(dialogues[split], templates, profiles or {}, counts[split], split)
+        write_rows(rows, out_dir / f"{split}.parquet")
     return counts
 
 
 def _counted(
-    dialogues: Iterable[Dialogue], templates: PromptTemplates, count: Counter, split: str
+    dialogues: Iterable[Dialogue],
+    templates: PromptTemplates,
+    profiles: Mapping[str, Mapping[str, str]],
+    count: Counter,
+    split: str,
 ) -> Iterator[dict[str, Any]]:
     for dialogue in tqdm(dialogues, desc=f"{split} dialogues", leave=False, disable=not sys.stderr.isatty()):
-        for row in dialogue_rows(dialogue, templates):
+        for row in dialogue_rows(dialogue, templates, profiles.get(personas.key(dialogue))):
             count[row["data_source"]] += 1
             yield row
+
+
+def _ask_experts(
+    name: str, raw_dir: str | Path, corpora: Sequence[str] | None, out_dir: Path
+) -> dict[str, dict[str, str]] | None:
+    if (settings := load_experts(name)) is None:
+        return None
+    out_dir.mkdir(parents=True, exist_ok=True)
+    profiles, answers = personas.ask_personas(
+        read_corpora(raw_dir, corpora), settings, cache_dir() / "experts"
+    )
+    answers.write(out_dir / "personas", profiles)
+    print(answers.summary("personas"))
+    return profiles
 
 
 def main() -> int:
@@ -106,9 +144,11 @@ def main() -> int:
     parser.add_argument("--out-dir", required=True)
     parser.add_argument("--corpora", nargs="*", help="default: all that the folder holds")
     parser.add_argument("--prompts-dir", help="folder with your own system.txt and user.txt")
+    parser.add_argument("--expert", default="offline", help="who writes the personas: a file of conf/expert")
     args = parser.parse_args()
     try:
-        counts = prepare(args.raw_dir, args.out_dir, args.corpora, args.prompts_dir)
+        profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, Path(args.out_dir))
+        counts = prepare(args.raw_dir, args.out_dir, args.corpora, args.prompts_dir, profiles)
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -21,8 +21,12 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from data_prep import personas
+from data_prep.cold_start import ask_responses
+from data_prep.corpora import read_corpora
+from data_prep.experts import cache_dir, settings_of
 from data_prep.offline_expert import respond
-from data_prep.prepare import SAMPLES, prepare
+from data_prep.prepare import SAMPLES, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates
 from data_prep.rows import read_rows, write_rows
 from recipe import models
@@ -42,6 +46,7 @@ class Flywheel:
         self.config = config
         self.folder = folder
         self.templates: PromptTemplates = load_templates(config.prompts.dir)
+        self.experts = settings_of(config.expert)
 
     def run(self) -> dict[str, Any]:
         """Do every step that is not done yet.
@@ -85,7 +90,26 @@ class Flywheel:
                 rows = self._drawn(rows, limits.get(split))
             write_rows(rows, work / f"{split}.parquet")
             counts[split]["used"] = len(rows)
+        if self.experts:
+            self._ask_personas(work)
         _write_json(work / "counts.json", counts)
+
+    def _ask_personas(self, work: Path) -> None:
+        """Render the rows again with personas from the experts, who see only the dialogues that are used."""
+        rows = {split: read_rows(work / f"{split}.parquet") for split in SPLITS}
+        wanted = {_dialogue_key(row) for part in rows.values() for row in part}
+        corpora = read_corpora(self.config.raw_dir or SAMPLES, self.config.corpora)
+        dialogues = [d for d in corpora if personas.key(d) in wanted]
+        profiles, answers = personas.ask_personas(dialogues, self.experts, cache_dir() / "experts")
+        answers.write(work / "personas", profiles)
+        print(answers.summary("personas"), flush=True)
+        by_id = {
+            row["extra_info"]["row_id"]: row
+            for dialogue in dialogues
+            for row in dialogue_rows(dialogue, self.templates, profiles.get(personas.key(dialogue)))
+        }
+        for split, part in rows.items():
+            write_rows((by_id[row["extra_info"]["row_id"]] for row in part), work / f"{split}.parquet")
 
     def _drawn(self, rows: list[dict[str, Any]], most: int | None) -> list[dict[str, Any]]:
         return [rows[i] for i in draw_stratified(rows, most, self.config.run.seed)]
@@ -113,8 +137,15 @@ class Flywheel:
         """B_0: the original rows, some of them with an expert's response (D_0)."""
         flywheel = self.config.flywheel
         rows = draw_mix(read_rows(self.folder / "data/train.parquet"), flywheel.mix, self.config.run.seed)
-        for i in draw_stratified(rows, flywheel.cold_start_rows, self.config.run.seed):
-            rows[i]["response"] = self._expert(rows[i])
+        drawn = [rows[i] for i in draw_stratified(rows, flywheel.cold_start_rows, self.config.run.seed)]
+        if self.experts:
+            responses, answers = ask_responses(drawn, self.experts, cache_dir() / "experts")
+            answers.write(work / "responses", responses)
+            print(answers.summary("responses"), flush=True)
+        else:
+            responses = {row["extra_info"]["row_id"]: self._expert(row) for row in drawn}
+        for row in drawn:
+            row["response"] = responses.get(row["extra_info"]["row_id"])
         write_rows(rows, work / "buffer.parquet")
         _write_json(
             work / "counts.json",
@@ -294,6 +325,11 @@ def _unknown_keys(known: DictConfig, settings: DictConfig, prefix: str) -> Itera
             yield f"{prefix}.{key}"
         elif isinstance(value, DictConfig) and isinstance(known.get(key), DictConfig) and len(known[key]):
             yield from _unknown_keys(known[key], value, f"{prefix}.{key}")
+
+
+def _dialogue_key(row: dict[str, Any]) -> str:
+    info = row["extra_info"]
+    return f"{row['data_source']}:{info['split']}:{info['dialogue_id']}"
 
 
 def _take_model(work: Path, pattern: str) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+
+from data_prep.experts import cache_dir
 
 TINY_VOCABULARY = 2048
 TINY_PARAMETERS = 655_000
@@ -25,12 +26,6 @@ _CHATML = (
 
 class ModelError(ValueError):
     """MODEL names nothing that can be loaded; the message says what was tried and what to do."""
-
-
-def cache_dir() -> Path:
-    """Where converted models are kept: $SELF_EMO_CACHE, else the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "self-emo"
-    return Path(os.environ.get("SELF_EMO_CACHE", default))
 
 
 def make_tiny(texts: Iterable[str], folder: Path, seed: int) -> None:

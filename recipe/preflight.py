@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import find_corpora
+from data_prep.experts import settings_of
 from data_prep.prepare import SAMPLES
 from data_prep.prompt import load_templates
 
@@ -42,10 +43,12 @@ def check(config: DictConfig) -> Path:
     Raises:
         PreflightError: what is wrong, and what to do about it.
         DataError: the same for the corpora.
+        ExpertError: the same for the experts.
     """
     _check_settings(config)
     load_templates(config.prompts.dir)
     find_corpora(config.raw_dir or SAMPLES, config.corpora)
+    settings_of(config.expert)
     folder = _run_folder(config)
     _check_size(config, folder)
     folder.mkdir(parents=True, exist_ok=True)
