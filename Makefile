@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data test test-unit lint report compare doctor lock clean-runs
+.PHONY: help setup train plan data leakage test test-unit lint report compare doctor lock clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,8 +18,11 @@ train: setup ## the whole method: make train [MODEL=Qwen3-8B] [RAW_DIR=...] [NAM
 plan: setup ## memory, hours and what would not fit, before anything starts: make plan MODEL=Qwen3-8B [ARGS=...]
 	@$(PY) -m recipe.plan $(SHORT) $(ARGS)
 
-data: setup ## corpora to Parquet: make data RAW_DIR=... OUT_DIR=...
-	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
+leakage: setup ## test text that stands in training text: make leakage RAW_DIR=...
+	@$(PY) -m data_prep.leakage --raw-dir $(or $(RAW_DIR),$(error RAW_DIR=... is missing))
+
+data: setup ## corpora to Parquet: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed]
+	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) $(if $(EXPERT),--expert $(EXPERT)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
 
 test: setup lint ## all tests: unit tests, then one real turn of the flywheel (15 minutes)
 	@$(PY) -m pytest

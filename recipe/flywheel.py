@@ -25,6 +25,7 @@ from data_prep import personas
 from data_prep.cold_start import ask_responses
 from data_prep.corpora import read_corpora
 from data_prep.experts import cache_dir, settings_of
+from data_prep.leakage import leaking_dialogues, overlaps
 from data_prep.offline_expert import respond
 from data_prep.prepare import SAMPLES, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates
@@ -76,10 +77,19 @@ class Flywheel:
     # ------------------------------------------------------------------ steps
 
     def _prepare_data(self, work: Path) -> None:
-        counts = prepare(self.config.raw_dir or SAMPLES, work, self.config.corpora, self.config.prompts.dir)
+        raw_dir = self.config.raw_dir or SAMPLES
+        counts = prepare(raw_dir, work, self.config.corpora, self.config.prompts.dir)
         limits = {"train": self.config.train_rows, "dev": self.config.dev_rows}
+        found = overlaps(read_corpora(raw_dir, self.config.corpora))
+        _write_json(work / "leakage.json", [dataclasses.asdict(overlap) for overlap in found])
+        drop = set()
+        if self.config.decontaminate == "drop":
+            drop = leaking_dialogues(read_corpora(raw_dir, self.config.corpora))
         for split in SPLITS:
             rows = read_rows(work / f"{split}.parquet")
+            if split == "train" and drop:
+                rows = [r for r in rows if (r["data_source"], r["extra_info"]["dialogue_id"]) not in drop]
+                counts[split]["after_decontamination"] = len(rows)
             if not rows:
                 raise ValueError(f"the corpora hold no labelled {split} utterance")
             if split == "test" and self.config.test_rows:
@@ -98,8 +108,8 @@ class Flywheel:
         """Render the rows again with personas from the experts, who see only the dialogues that are used."""
         rows = {split: read_rows(work / f"{split}.parquet") for split in SPLITS}
         wanted = {_dialogue_key(row) for part in rows.values() for row in part}
-        corpora = read_corpora(self.config.raw_dir or SAMPLES, self.config.corpora)
-        dialogues = [d for d in corpora if personas.key(d) in wanted]
+        everything = read_corpora(self.config.raw_dir or SAMPLES, self.config.corpora)
+        dialogues = [d for d in everything if personas.key(d) in wanted]
         profiles, answers = personas.ask_personas(dialogues, self.experts, cache_dir() / "experts")
         answers.write(work / "personas", profiles)
         print(answers.summary("personas"), flush=True)
@@ -264,6 +274,10 @@ class Flywheel:
         records = score_answers(rows, read_answers(answers))
         _write_json(work / "records.json", records)
         _write_json(work / "summary.json", summarise(records))
+        found = json.loads((self.folder / "data/leakage.json").read_text())
+        leaking = {name for o in found if o["unit"] == "utterance" for name in o["ids"]}
+        if clean := [r for r in records if r["row_id"] not in leaking]:
+            _write_json(work / "summary_clean.json", summarise(clean))
 
     # ---------------------------------------------------------------- helpers
 

@@ -21,6 +21,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -316,8 +317,9 @@ def architecture(config: Any) -> Architecture:
 
 
 def count_rows(config: Any) -> tuple[int, int]:
-    """Labelled training and test utterances: of ``raw_dir`` if it is given, else as assumed."""
-    if not config.raw_dir:
+    """Labelled training and test utterances: of ``raw_dir`` if it is there, else as assumed."""
+    if not config.raw_dir or not Path(config.raw_dir).is_dir():
+        print(f"rows as assumed: there is no folder raw_dir={config.raw_dir}", file=sys.stderr)
         return config.plan.rows.train, config.plan.rows.test
     found = {"train": 0, "dev": 0, "test": 0}
     for dialogue in read_corpora(config.raw_dir, config.corpora):

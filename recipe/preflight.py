@@ -65,6 +65,8 @@ def _check_settings(config: DictConfig) -> None:
     for name, allowed in (("retrain_from", ("base", "policy")), ("lambda_horizon", ("stage", "run"))):
         if config.flywheel[name] not in allowed:
             raise PreflightError(f"flywheel.{name}={config.flywheel[name]!r}; choose {' or '.join(allowed)}")
+    if config.decontaminate not in ("report", "drop"):
+        raise PreflightError(f"decontaminate={config.decontaminate!r}; choose report or drop")
     if config.flywheel.iterations < 0:
         raise PreflightError(f"flywheel.iterations={config.flywheel.iterations} must be at least 0")
     known = {"base", "cold", "rl", "retrained"}

@@ -75,6 +75,12 @@ def write_report(folder: Path) -> Path:
         for stage in STAGE_NAMES
         if (path := folder / f"eval/{stage}/summary.json").exists()
     }
+    clean = {
+        stage: json.loads(path.read_text())
+        for stage in results
+        if (path := folder / f"eval/{stage}/summary_clean.json").exists()
+    }
+    leakage = folder / "data/leakage.json"
     records = {
         stage: json.loads(path.read_text())
         for stage in results
@@ -93,6 +99,10 @@ def write_report(folder: Path) -> Path:
         corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
         results=results,
         intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
+        clean={
+            stage: table for stage, table in clean.items() if table["avg"]["n"] < results[stage]["avg"]["n"]
+        },
+        leakage=json.loads(leakage.read_text()) if leakage.exists() else [],
         comparisons=compare(records, list(itertools.combinations(records, 2))),
         names=STAGE_NAMES,
         measures=MEASURES,

@@ -89,7 +89,7 @@ class Server:
             handler.wfile.flush()
             handler.connection.close()
         elif behave == "slow":
-            time.sleep(1.5)
+            time.sleep(0.6)
             send(200, good)
         elif isinstance(behave, int):
             extra = {"Retry_After": "0"} if behave == 429 else {}
@@ -120,7 +120,7 @@ def quick(monkeypatch):
 
 def settings(server: Server, **changes) -> Settings:
     endpoint = Endpoint("one", server.url, "m", "EXPERT_API_KEY", prompt_price=2.0, answer_price=4.0)
-    return Settings(**{"endpoints": (endpoint,), "timeout": 1.0, "retries": 3, "max_tokens": 100} | changes)
+    return Settings(**{"endpoints": (endpoint,), "timeout": 0.4, "retries": 3, "max_tokens": 100} | changes)
 
 
 def requests(count: int, check=lambda text: None) -> list[Request]:

@@ -258,9 +258,14 @@ def test_more_gpus_than_there_are(configured, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    refused(configured("hardware=8gpu", "experiment=paper"), "8 GPUs", "shows 1", "hardware=cpu")
+    refused(
+        configured("hardware=8gpu", "experiment=paper", "raw_dir=null", "expert=offline"),
+        "8 GPUs",
+        "shows 1",
+        "hardware=cpu",
+    )
     monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster has what this machine lacks
-    check(configured("hardware=8gpu", "experiment=paper"))
+    check(configured("hardware=8gpu", "experiment=paper", "raw_dir=null", "expert=offline"))
 
 
 # ---- data and prompts ----
@@ -332,7 +337,7 @@ FIXED = (
         ("+sft.nonsense=1", ("sft.nonsense",)),
         ("+sft.data.nonsense=1", ("sft.data.nonsense",)),
         ("+sft.optim.nonsense=1", ("sft.optim.nonsense",)),
-        (f"data.train_batch_size=7 {FIXED}", ("train_batch_size (7)", "ppo_mini_batch_size (8)")),
+        (f"data.train_batch_size=7 {FIXED}", ("train_batch_size (7)", "ppo_mini_batch_size (16)")),
         ("actor_rollout_ref.actor.use_dynamic_bsz=false", ("ppo_micro_batch_size",)),
         ("run.seed=${no.such.key}", ("no.such.key",)),
     ],
