@@ -1,0 +1,56 @@
+"""A cluster that is too small is named, where veRL would wait for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from recipe.cluster import shortage
+
+
+def node(gpus: float | None = None, alive: bool = True) -> dict:
+    return {"Alive": alive, "Resources": {"CPU": 4.0} | ({} if gpus is None else {"GPU": gpus})}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked"),
+    [
+        ([node(8.0)], (1, 8)),
+        ([node(), node(8.0), node(8.0)], (2, 8)),
+        ([node(4.0), node(2.0)], (2, 2)),
+    ],
+)
+def test_enough(nodes, asked):
+    assert shortage(nodes, *asked) is None
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "said"),
+    [
+        ([node(4.0), node(4.0)], (1, 8), "1 node(s) with 8 GPU(s) each"),
+        ([node(8.0)], (2, 8), "the cluster has 1 node(s) with 8"),
+        ([node(8.0), node(8.0, alive=False)], (2, 8), "the cluster has 1 node(s) with 8"),
+        ([node()], (1, 1), "1 node(s) with 0"),
+        ([], (1, 1), "0 node(s) with none"),
+    ],
+)
+def test_too_little(nodes, asked, said):
+    assert said in shortage(nodes, *asked)
+
+
+def test_an_address_where_nobody_answers():
+    code = (
+        "from omegaconf import OmegaConf; from recipe.cluster import connected\n"
+        "config = OmegaConf.create({'env': {}, 'trainer': {'nnodes': 1, 'n_gpus_per_node': 1}})\n"
+        "import verl.trainer.constants_ppo\n"
+        "with connected(config): pass"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:9", "VERL_PLATFORM": "cpu"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "ClusterError: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9" in done.stderr
