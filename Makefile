@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data leakage test test-unit lint report compare doctor lock clean-runs
+.PHONY: help setup train plan data leakage test test-unit lint report compare submit attach doctor lock clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,13 @@ report: setup ## write a run's page again: make report RUN=<name>
 
 compare: setup ## several runs (seeds) as one table: make compare RUNS="a b c"
 	@$(PY) -m recipe.compare $(RUNS)
+
+submit: setup ## train on a Ray cluster: make submit RAY_ADDRESS=http://head:8265 RUN_ROOT=/shared/runs [MODEL=...] [ARGS=...]
+	@.venv/bin/ray job submit --address "$(or $(RAY_ADDRESS),$(error RAY_ADDRESS=http://head:8265 is missing))" --runtime-env launch/runtime_env.yaml -- \
+	  python -m recipe.main $(SHORT) run.root="$(or $(RUN_ROOT),$(error RUN_ROOT=... is missing: a folder that all nodes share))" $(ARGS)
+
+attach: ## follow a submitted run again: make attach RAY_ADDRESS=... JOB=...  (ray job stop ends it)
+	@.venv/bin/ray job logs --follow --address "$(RAY_ADDRESS)" "$(or $(JOB),$(error JOB=... is missing))"
 
 doctor: setup ## what is installed, free, used and wrong
 	@$(PY) launch/doctor.py

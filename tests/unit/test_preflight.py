@@ -17,6 +17,7 @@ from data_prep.dialogue import DataError
 from recipe import models, preflight
 from recipe.models import ModelError
 from recipe.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
+from recipe.shortcuts import CONF
 
 SMALL = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -132,6 +133,9 @@ def test_a_model_folder_passes(configured, tmp_path):
 
 
 PROFILES = [(e, h) for e in ("smoke", "smoke_llm", "paper") for h in ("cpu", "1gpu", "8gpu")]
+# The rest of conf/experiment is the paper's setting with a change, and two nodes are for that.
+PAPER = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml") if not p.stem.startswith("smoke"))
+PROFILES += [(e, h) for e in PAPER for h in ("8gpu", "multinode") if (e, h) not in PROFILES]
 
 
 @pytest.mark.parametrize(("experiment", "hardware"), PROFILES)
@@ -154,6 +158,33 @@ def test_every_profile_fits_together(configured, experiment, hardware):
         sft = config.sft.data
         micro["sft"] = sft.use_dynamic_bsz, sft.train_batch_size // ranks, sft.micro_batch_size_per_gpu
     assert {name: sizes for name, sizes in micro.items() if not sizes[0] and sizes[1] % sizes[2]} == {}
+
+
+def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_for(configured):
+    def flat(experiment: str) -> dict:
+        config = configured(f"experiment={experiment}", "hardware=8gpu")
+        return preflight._flat(OmegaConf.to_container(config, resolve=False))
+
+    paper = flat("paper")
+    differences = {
+        name: {
+            key: value for key, value in flat(name).items() if paper.get(key) != value and "run." not in key
+        }
+        for name in ("ablation_grpo", "ablation_original_only")
+    }
+    assert differences == {
+        "ablation_grpo": {"algorithm.adv_estimator": "grpo"},
+        "ablation_original_only": {
+            "algorithm.adv_estimator": "grpo",
+            "flywheel.mix.self_play": 0,
+            "evaluate.stages": ["cold", "rl"],
+        },
+    }
+
+
+def test_two_nodes_are_one_node_twice(configured):
+    one, two = (configured("experiment=paper", f"hardware={h}").trainer for h in ("8gpu", "multinode"))
+    assert (one.nnodes, two.nnodes) == (1, 2) and one.n_gpus_per_node == two.n_gpus_per_node == 8
 
 
 def test_the_paper_profile_is_appendix_e(configured):
