@@ -210,6 +210,10 @@ class Flywheel:
             config.trainer.default_local_dir = str(work / "checkpoints")
             config.trainer.total_training_steps = steps
             config.self_emo.rollout_dir = str(work / "rollouts")
+            # A weight must fit into one bucket on its way to vLLM; veRL notices when a step is done.
+            engine = config.actor_rollout_ref.rollout.checkpoint_engine
+            largest = models.largest_weight_mib(policy) + 1
+            engine.update_weights_bucket_megabytes = max(engine.update_weights_bucket_megabytes, largest)
             if self.config.flywheel.lambda_horizon == "run":
                 config.self_emo.lambda_offset = self._rl_steps_before(k)
                 config.self_emo.lambda_total = config.self_emo.lambda_offset + steps * (

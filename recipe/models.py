@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -160,6 +161,17 @@ def count_parameters(path: str) -> int:
     except Exception as error:  # whatever transformers raises on a broken file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"the configuration of MODEL={path!r} cannot be used: {reason}") from None
+
+
+def largest_weight_mib(folder: str | Path) -> int:
+    """Size of a checkpoint's largest weight in float32, in MiB, rounded up; from the files' headers alone."""
+    from safetensors import safe_open
+
+    largest = 0
+    for path in Path(folder).glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            largest = max([largest, *(math.prod(file.get_slice(k).get_shape()) for k in file.keys())])  # noqa: SIM118
+    return math.ceil(4 * largest / 2**20)
 
 
 def digest(folder: str | Path) -> str:
