@@ -36,7 +36,7 @@ def complaint(text: str, labels: Sequence[str]) -> str | None:
 
 def ask_responses(
     rows: Sequence[Mapping[str, Any]], settings: Settings, cache: str | Path
-) -> tuple[dict[str, str], Answers]:
+) -> tuple[dict[str, tuple[str, str]], Answers]:
     """Ask the experts for responses to prompts.
 
     The experts get the built-in full instructions, whatever wording the model is trained with.
@@ -47,8 +47,8 @@ def ask_responses(
         cache: folder of the answers on disk.
 
     Returns:
-        row_id -> response, without the rows whose answers never kept the rule; and what the asking
-        cost and rejected.
+        row_id -> (expert, response), without the rows whose answers never kept the rule; and what the
+        asking cost and rejected.
     """
     templates = load_templates("full")
     requests = []
@@ -59,4 +59,8 @@ def ask_responses(
         check = lambda text, labels=labels: complaint(text, labels)  # noqa: E731
         requests.append(Request(f"respond:{info['row_id']}", prompt, check))
     answers = ask_all(requests, settings, cache, "responses")
-    return {name.removeprefix("respond:"): text.strip() for name, (_, text) in answers.texts.items()}, answers
+    found = {
+        name.removeprefix("respond:"): (expert, text.strip())
+        for name, (expert, text) in answers.texts.items()
+    }
+    return found, answers

@@ -42,7 +42,8 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
     """
     raw_dir = Path(raw_dir)
     if not raw_dir.is_dir():
-        raise DataError(raw_dir, None, "no such folder", f"name the folder that holds {_looked_for(LABELS)}")
+        wanted = f"set RAW_DIR=... to the folder that holds {_looked_for(LABELS)}"
+        raise DataError(raw_dir, None, "no such folder", wanted)
     wanted = tuple(corpora or LABELS)
     unknown = [name for name in wanted if name not in LABELS]
     if unknown:

@@ -59,6 +59,20 @@ SCHEMA = pa.schema(
             ),
         ),
         ("response", pa.string()),
+        (
+            "response_from",  # lineage of the response; null where there is none
+            pa.struct(
+                [
+                    ("source", pa.string()),  # rollout, or the expert's name
+                    ("iteration", pa.int64()),
+                    ("step", pa.int64()),
+                    ("rollout_index", pa.int64()),
+                    ("reward", pa.float64()),
+                    ("r2", pa.float64()),
+                    ("model", pa.string()),
+                ]
+            ),
+        ),
     ]
 )
 
@@ -100,6 +114,7 @@ def make_row(
             **(lineage or {}),
         },
         "response": response,
+        "response_from": None,
     }
 
 

@@ -24,7 +24,7 @@ def main() -> int:
     _versions(profile, problems)
     _plugins(problems)
     _resources(problems)
-    _leftovers(problems)
+    _leftovers()
     for problem in problems:
         print(f"WRONG     {problem}")
     print("all is well" if not problems else f"{len(problems)} thing(s) to mend")
@@ -99,7 +99,7 @@ def _resources(problems: list[str]) -> None:
         problems.append("less than 2 GiB of disk are free; make clean-runs removes all runs")
 
 
-def _leftovers(problems: list[str]) -> None:
+def _leftovers() -> None:
     import psutil
 
     markers = ("VLLM::", "ray::", "raylet", "gcs_server")
@@ -109,7 +109,9 @@ def _leftovers(problems: list[str]) -> None:
         if any(marker in text.split(" ")[0] for marker in markers):
             found.append(process.info["pid"])
     if found:
-        problems.append(f"Ray or vLLM processes are running: {found}; if no run is, end them with kill <pid>")
+        print(
+            f"running   Ray or vLLM processes {found}: of a run that is going on, or left behind (kill <pid>)"
+        )
 
 
 if __name__ == "__main__":

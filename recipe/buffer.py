@@ -138,7 +138,7 @@ def grow(
     if strangers := best.keys() - by_id.keys():
         raise ValueError(f"rollouts of {len(strangers)} prompts that are not in the buffer: {min(strangers)}")
     grown = [
-        {**row, "response": best[row_id]["response"]} if row_id in best else row
+        _with_response(row, best[row_id], iteration, model) if row_id in best else row
         for row_id, row in by_id.items()
     ]
     seen = {_content(row) for row in buffer}
@@ -156,6 +156,18 @@ def grow(
     kept = draw_mix(grown, mix, seed)
     counts.update(dropped_by_mix=len(grown) - len(kept), rows=len(kept))
     return kept, dict(counts)
+
+
+def _with_response(
+    row: dict[str, Any], rollout: Mapping[str, Any], iteration: int, model: str
+) -> dict[str, Any]:
+    fields = ("step", "rollout_index", "r2")
+    source = {"source": "rollout", "iteration": iteration, "model": model, "reward": rollout["score"]}
+    return {
+        **row,
+        "response": rollout["response"],
+        "response_from": source | {name: rollout[name] for name in fields},
+    }
 
 
 def draw_mix(rows: Sequence[dict[str, Any]], mix: Mapping[str, int], seed: int) -> list[dict[str, Any]]:

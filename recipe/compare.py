@@ -31,6 +31,8 @@ def render(folders: Sequence[Path]) -> str:
     Raises:
         ValueError: a folder is no run, or the runs share no scored checkpoint or no corpus.
     """
+    if len(set(f.resolve() for f in folders)) < len(folders):
+        raise ValueError("a run is named twice")
     if missing := [str(f) for f in folders if not (f / "state.json").is_file()]:
         raise ValueError(f"{', '.join(missing)}: no run, there is no state.json")
     stages = [s for s in STAGE_NAMES if all((f / f"eval/{s}/summary.json").is_file() for f in folders)]

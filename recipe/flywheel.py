@@ -26,6 +26,7 @@ from data_prep.cold_start import ask_responses
 from data_prep.corpora import read_corpora
 from data_prep.experts import cache_dir, settings_of
 from data_prep.leakage import leaking_dialogues, overlaps
+from data_prep.offline_expert import NAME as OFFLINE
 from data_prep.offline_expert import respond
 from data_prep.prepare import SAMPLES, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates
@@ -150,12 +151,13 @@ class Flywheel:
         drawn = [rows[i] for i in draw_stratified(rows, flywheel.cold_start_rows, self.config.run.seed)]
         if self.experts:
             responses, answers = ask_responses(drawn, self.experts, cache_dir() / "experts")
-            answers.write(work / "responses", responses)
+            answers.write(work / "responses", {row_id: text for row_id, (_, text) in responses.items()})
             print(answers.summary("responses"), flush=True)
         else:
-            responses = {row["extra_info"]["row_id"]: self._expert(row) for row in drawn}
+            responses = {row["extra_info"]["row_id"]: (OFFLINE, self._expert(row)) for row in drawn}
         for row in drawn:
-            row["response"] = responses.get(row["extra_info"]["row_id"])
+            if found := responses.get(row["extra_info"]["row_id"]):
+                row["response_from"], row["response"] = {"source": found[0], "iteration": 0}, found[1]
         write_rows(rows, work / "buffer.parquet")
         _write_json(
             work / "counts.json",
@@ -193,7 +195,9 @@ class Flywheel:
         cut = 0
         for name, rows in {"train": buffer, "dev": read_rows(self.folder / "data/dev.parquet")}.items():
             fitted, shortened = fit_rows(rows, self.base, self.config, self.templates)
-            write_rows(({**row, "response": None} for row in fitted), work / f"{name}.parquet")
+            write_rows(
+                ({**row, "response": None, "response_from": None} for row in fitted), work / f"{name}.parquet"
+            )
             cut += shortened
         config = self._stage_config(work, f"iter_{k}-rl")
         steps = config.trainer.total_training_steps or (

@@ -236,8 +236,8 @@ def advice(config: Any, model: Architecture) -> list[str]:
         )
         if room >= longest:
             text += (
-                "Micro-batches by tokens fit: actor_rollout_ref.actor.use_dynamic_bsz=true "
-                f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={room // 1024 * 1024}"
+                'Micro-batches by tokens fit: ARGS="actor_rollout_ref.actor.use_dynamic_bsz=true '
+                f'actor_rollout_ref.actor.ppo_max_token_len_per_gpu={room // 1024 * 1024}"'
             )
         else:
             text += (
@@ -278,7 +278,7 @@ def render(config: Any, model: Architecture, train_rows: int, test_rows: int) ->
         lines += [f"    {name:<38}{size / GIB:>9.1f}" for name, size in parts.items() if size]
     usual = micro_batch_tokens(config, plan.tokens.prompt + plan.tokens.response)
     room = sum(memory(config, model, usual).training.values()) / GIB
-    lines.append(f"  training on rows of the assumed mean length ({usual:,} tokens){room:>7.1f}")
+    lines.append(f"  training with {usual:,} tokens in it (rows of mean length){room:>7.1f}")
     rows = need.kv_tokens / longest
     lines.append(
         f"  KV cache of a replica: {need.kv_tokens:,.0f} tokens, {rows:,.0f} of the longest rows at once"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import time
@@ -45,7 +47,9 @@ def check(config: DictConfig) -> Path:
         DataError: the same for the corpora.
         ExpertError: the same for the experts.
     """
-    _check_settings(config)
+    _check_devices(config)
+    with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
+        _check_settings(config)
     load_templates(config.prompts.dir)
     find_corpora(config.raw_dir or SAMPLES, config.corpora)
     settings_of(config.expert)
@@ -122,11 +126,12 @@ def _run_folder(config: DictConfig) -> Path:
     folder = root / name
     if not folder.exists():
         if config.run.resume:
-            raise PreflightError(f"there is no run {folder} to resume")
+            raise PreflightError(f"there is no run {folder} to resume; NAME=... says which one")
         return folder
     if not config.run.resume:
         raise PreflightError(
-            f"the run {folder} exists; add run.resume=true to go on with it, or give another NAME=..."
+            f'the run {folder} exists; add run.resume=true (ARGS="run.resume=true" with make) to go on '
+            "with it, or give another NAME=..."
         )
     if not (folder / "config.yaml").is_file():
         raise PreflightError(f"{folder} is no run: it has no config.yaml; give another NAME=...")
@@ -177,13 +182,17 @@ def _check_size(config: DictConfig, folder: Path) -> None:
                 f"about {needed / GIB:.1f} GiB of memory, {available / GIB:.1f} are free. Use a smaller "
                 "MODEL (tiny, SmolLM2-135M) or a GPU machine with PROFILE=gpu"
             )
-    elif os.environ.get("RAY_ADDRESS") is None:
+
+
+def _check_devices(config: DictConfig) -> None:
+    if config.trainer.device != "cpu" and os.environ.get("RAY_ADDRESS") is None:
         import torch
 
         if (asked := config.trainer.n_gpus_per_node) > (there := torch.cuda.device_count()):
+            fewer = f"trainer.n_gpus_per_node={there}, " if there else ""
             raise PreflightError(
-                f"the run asks for {asked} GPUs, this machine shows {there}; set "
-                f"trainer.n_gpus_per_node={there}, hardware=cpu, or RAY_ADDRESS to a cluster"
+                f"the run asks for {asked} GPUs, this machine shows {there}; set {fewer}hardware=cpu, or "
+                "RAY_ADDRESS to a cluster"
             )
 
 

@@ -94,7 +94,10 @@ def write_report(folder: Path) -> Path:
     )
     page = environment.get_template("report.html.j2").render(
         run=folder.name,
+        unfinished=[stage for stage in config.evaluate.stages if stage not in results],
         model=config.base.name,
+        seed=config.run.seed,
+        expert=config.expert.kind if "expert" in config else "offline",
         profile=config.profile,
         corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
         results=results,
@@ -110,7 +113,8 @@ def write_report(folder: Path) -> Path:
         step_parts={name: _step_parts(entries) for name, entries in stages.items() if name.endswith("/rl")},
         figures=[svg for svg in (_rl_figure(stages), _sft_figure(stages), *_confusions(folder)) if svg],
         buffers=_buffers(folder),
-        groups=_groups(folder),
+        groups=_groups(folder, config.flywheel.min_reward),
+        min_reward=config.flywheel.min_reward,
         settings=OmegaConf.to_yaml(config),
     )
     target = folder / "report.html"
@@ -248,13 +252,14 @@ def _buffers(folder: Path) -> list[dict[str, Any]]:
                 "name": path.parent.parent.name,
                 "rows": len(rows),
                 "responses": sum(row["response"] is not None for row in rows),
+                "rollouts": sum((row.get("response_from") or {}).get("source") == "rollout" for row in rows),
                 "origins": origins,
             }
         )
     return tables
 
 
-def _groups(folder: Path) -> list[dict[str, Any]]:
+def _groups(folder: Path, min_reward: float) -> list[dict[str, Any]]:
     """Prompts of the last RL stage's last steps with all their rollouts, the best one marked."""
     stages = sorted(folder.glob("iter_*/rl/rollouts"))
     if not stages:
@@ -266,7 +271,7 @@ def _groups(folder: Path) -> list[dict[str, Any]]:
         by_uid.setdefault(rollout["uid"], []).append(rollout)
     shown = []
     for group in list(by_uid.values())[-_GROUPS_SHOWN:]:
-        best = best_rollouts(group, 0.1).get(group[0]["row_id"])
+        best = best_rollouts(group, min_reward).get(group[0]["row_id"])
         row = prompts[group[0]["row_id"]]
         shown.append(
             {

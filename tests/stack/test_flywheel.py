@@ -229,6 +229,11 @@ def test_the_buffer_keeps_the_best_rollouts_with_their_lineage(run):
         ]
         said = json.loads(source[0]["parsed"])
         assert parent["response"] == source[0]["response"]
+        lineage = {
+            key: parent["response_from"][key] for key in ("source", "iteration", "step", "rollout_index")
+        }
+        step_and_index = {key: info[key] for key in ("step", "rollout_index")}
+        assert lineage == {"source": "rollout", "iteration": 1} | step_and_index
         assert info["context"][:-1] == parent["extra_info"]["context"]
         assert info["context"][-1] == {
             "speaker": parent["extra_info"]["persona"]["name"],

@@ -217,6 +217,13 @@ def test_grow(make_prompt_row):
     assert [r["extra_info"]["row_id"] for r in kept[:3]] == ["a", "b", "c"]
     # The best response replaces what was there; without a good one it stays.
     assert [r["response"] for r in kept] == [rollouts[1]["response"], "the expert's", None, None]
+    source = kept[0]["response_from"]
+    taken = rollouts[1]
+    assert source.pop("model") and source == {
+        "source": "rollout", "iteration": 2, "step": taken["step"], "rollout_index": taken["rollout_index"],
+        "reward": taken["score"], "r2": taken["r2"],
+    }  # fmt: skip
+    assert kept[1]["response_from"] is None  # untouched
     assert kept[3]["extra_info"]["parent"] == "a" and kept[3]["extra_info"]["reward"] == 0.9
     assert kept[3]["extra_info"]["context"][-1] == {"speaker": "Bob", "text": "Best."}
     assert counts == {"prompts": 3, "best_responses": 1, "self_play_added": 1, "dropped_by_mix": 0, "rows": 4}

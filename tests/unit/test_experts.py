@@ -305,7 +305,7 @@ def test_cold_start_responses_go_through_the_rule_of_rollouts(server, tmp_path):
 
     server.reply = reply
     responses, answers = cold_start.ask_responses(rows, settings(server, reasks=1), tmp_path)
-    assert responses == {"meld:7:0": good, "meld:7:1": good}
+    assert responses == {"meld:7:0": ("one", good), "meld:7:1": ("one", good)}
     (reject,) = answers.rejects
     assert reject["name"] == "respond:meld:7:2" and "only the allowed labels" in reject["reason"]
     assert any("without a code fence" in b["messages"][-1]["content"] for b in server.bodies)
