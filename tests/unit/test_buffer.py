@@ -220,7 +220,7 @@ def test_grow(make_prompt_row):
     source = kept[0]["response_from"]
     taken = rollouts[1]
     assert source.pop("model") and source == {
-        "source": "rollout", "iteration": 2, "step": taken["step"], "rollout_index": taken["rollout_index"],
+        "source": "rollout", "iteration": 1, "step": taken["step"], "rollout_index": taken["rollout_index"],
         "reward": taken["score"], "r2": taken["r2"],
     }  # fmt: skip
     assert kept[1]["response_from"] is None  # untouched
