@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
+#: What the default run wants, the environment being there.
+MEMORY, DISK = 10 * GIB, 1 * GIB
 
 
 def main() -> int:
@@ -91,12 +93,15 @@ def _resources(problems: list[str]) -> None:
     print(
         f"Ray       {os.environ.get('RAY_ADDRESS') or 'a local cluster per stage (RAY_ADDRESS is not set)'}"
     )
-    if memory.available < 8 * GIB:
+    if memory.available < MEMORY:
         problems.append(
-            f"{memory.available / GIB:.1f} GiB of memory are free, the tiny model needs 8; end something"
+            f"{memory.available / GIB:.1f} GiB of memory are free, the default run wants {MEMORY / GIB:.0f}; "
+            "end something"
         )
-    if disk.free < 2 * GIB:
-        problems.append("less than 2 GiB of disk are free; make clean-runs removes all runs")
+    if disk.free < DISK:
+        problems.append(
+            f"less than {DISK / GIB:.0f} GiB of disk are free for runs; make clean-runs removes all"
+        )
 
 
 def _leftovers() -> None:

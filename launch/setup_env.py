@@ -7,6 +7,7 @@ Standard library only: it runs before anything is installed.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -109,8 +110,19 @@ def main() -> None:
     parser.add_argument("--profile", choices=["cpu", "gpu"], default=os.environ.get("PROFILE") or None)
     profile = parser.parse_args().profile or detect_profile()
     wanted = fingerprint(profile)
-    if STAMP.exists() and json.loads(STAMP.read_text()) == wanted:
+    if _is_built(wanted):
         return
+    with (ROOT / ".setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another make may be building it: wait, then look again
+        if not _is_built(wanted):
+            _build_checked(profile, wanted)
+
+
+def _is_built(wanted: dict[str, str]) -> bool:
+    return STAMP.exists() and json.loads(STAMP.read_text()) == wanted
+
+
+def _build_checked(profile: str, wanted: dict[str, str]) -> None:
     if not (3, 11) <= sys.version_info < (3, 13):
         sys.exit(
             f"error: Python {sys.version.split()[0]} cannot install the pinned packages; run this with "

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 from omegaconf import OmegaConf
+from ray import exceptions
+from ray._private import state
+from ray.core.generated import common_pb2
 from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+
+from recipe.process import WORKER_LOST
 
 #: How long a cluster may take to show what a stage asks for (nodes join, autoscalers start some).
 PATIENCE = 45.0
+_WATCH_INTERVAL = 5.0  # seconds
 
 
 class ClusterError(RuntimeError):
@@ -42,11 +50,54 @@ def connected(config: Any) -> Iterator[None]:
     else:
         _check_reachable(address)
     ray.init(runtime_env=runtime_env, log_to_driver=True, **local)
+    done = threading.Event()
     try:
         _wait_for(config.trainer.nnodes, config.trainer.n_gpus_per_node)
+        threading.Thread(target=_watch, args=(done,), daemon=True).start()
         yield
+    except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
+        print(f"error: a worker was lost: {error}", file=sys.stderr, flush=True)
+        sys.exit(WORKER_LOST)
     finally:
+        done.set()
         ray.shutdown()
+
+
+def _watch(done: threading.Event) -> None:
+    """End this process when a worker is lost: veRL would wait for the worker's rollouts for ever.
+
+    Whatever the process leaves behind is ended by `recipe.supervise`.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    while not done.wait(_WATCH_INTERVAL):
+        lost = lost_worker(a for a in state.actors(actor_state_name="DEAD").values() if a["JobID"] == job)
+        if lost and not done.wait(_WATCH_INTERVAL):  # the driver may be told, too, and knows more
+            print(f"error: a worker was lost: {lost}", file=sys.stderr, flush=True)
+            os._exit(WORKER_LOST)
+
+
+def lost_worker(dead: Iterable[Mapping[str, Any]]) -> str | None:
+    """Which of the dead actors did not end as intended, and why; None if all did.
+
+    Args:
+        dead: as `ray._private.state.actors` describes them. Ray's public interface to the same table
+            needs its dashboard, which a local cluster does without.
+    """
+    for actor in dead:
+        cause = actor["DeathCause"]
+        kind = cause.WhichOneof("context")
+        context = getattr(cause, kind) if kind else None
+        died = common_pb2.ActorDiedErrorContext
+        if kind == "actor_died_error_context":
+            ended = (
+                context.reason not in (died.WORKER_DIED, died.NODE_DIED)
+                or "INTENDED" in context.error_message
+            )
+        else:
+            ended = kind != "oom_context"
+        if not ended:
+            return f"{actor['ActorClassName']} (process {actor['Pid']}): {context.error_message.strip()}"
+    return None
 
 
 def _check_reachable(address: str) -> None:

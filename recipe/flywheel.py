@@ -35,7 +35,7 @@ from recipe import models
 from recipe.buffer import draw_mix, draw_stratified, grow, read_rollouts
 from recipe.evaluate import read_answers, score_answers, summarise
 from recipe.fit_prompts import fit_rows
-from recipe.process import run_stage
+from recipe.process import WorkerLostError, run_stage
 from recipe.report import write_report
 
 SPLITS = ("train", "dev", "test")
@@ -274,7 +274,7 @@ class Flywheel:
         with open_dict(config):
             config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
         with self._timed("eval/answers"):
-            run_stage("evaluate", config, work, total=None)
+            self._retried(lambda: run_stage("evaluate", config, work, total=None))
         for stage in pending:
             self._step(f"eval/{stage}", lambda step, s=stage: self._score(step, rows, work / s))
 
@@ -306,8 +306,19 @@ class Flywheel:
         work.mkdir(parents=True, exist_ok=True)
         print(f"[{time.strftime('%H:%M:%S')}] {name}", flush=True)
         with self._timed(name):
-            work_on(work)
+            self._retried(lambda: work_on(work))
             work.rename(target)
+
+    def _retried(self, work_on: Callable[[], None]) -> None:
+        """Do a stage again that lost a worker or a node; RL goes on from its last checkpoint."""
+        for left in reversed(range(self.config.run.retries + 1)):
+            try:
+                return work_on()
+            except WorkerLostError as error:
+                if not left:
+                    raise
+                lost = next((x for x in str(error).splitlines() if x.startswith("error: ")), str(error))
+                print(f"[{time.strftime('%H:%M:%S')}] {lost.strip()}; trying again", flush=True)
 
     def _stage_config(self, work: Path, experiment: str) -> DictConfig:
         config = self.config.copy()

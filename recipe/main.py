@@ -6,13 +6,16 @@ the composed configuration.
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
 
 import hydra
-from omegaconf import DictConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
-from recipe.shortcuts import expand
+from recipe.shortcuts import CONF, expand
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="self_emo")
@@ -36,10 +39,33 @@ def _train(config: DictConfig) -> None:
     print(f"report: {folder / 'report.html'}")
 
 
+def explain(error: HydraException) -> str:
+    """Hydra's complaint about the command line as one line, with the setting that was probably meant.
+
+    Args:
+        error: as Hydra raised it while it composed the configuration.
+    """
+    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    if not unknown:
+        return " ".join(str(error).split("Config search path")[0].split())
+    from recipe.preflight import flatten
+
+    with hydra.initialize_config_dir(str(CONF), version_base=None):
+        known = flatten(OmegaConf.to_container(hydra.compose("self_emo")))
+    close = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.6)
+    meant = f"; {close[0]} is near" if close else ""
+    return f"there is no setting {unknown[1]}{meant}; `.venv/bin/python -m recipe.main --cfg job` prints all"
+
+
 def main() -> None:
     """Entry point; turns the shortcuts of the command line into Hydra overrides first."""
     sys.argv[1:] = expand(sys.argv[1:], os.environ)
-    _train()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
+    try:
+        _train()
+    except HydraException as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -141,8 +141,8 @@ def _run_folder(config: DictConfig) -> Path:
 
 def _check_same(old: DictConfig, new: DictConfig) -> None:
     """A resumed run must keep its settings: what is done was done with them."""
-    free = ("run.resume", "flywheel.iterations", "evaluate", "cluster")
-    before, after = (_flat(OmegaConf.to_container(c, resolve=False)) for c in (old, new))
+    free = ("run.resume", "run.retries", "flywheel.iterations", "evaluate", "cluster")
+    before, after = (flatten(OmegaConf.to_container(c, resolve=False)) for c in (old, new))
     changed = [
         key
         for key in sorted(before.keys() | after.keys())
@@ -153,9 +153,10 @@ def _check_same(old: DictConfig, new: DictConfig) -> None:
         raise PreflightError(f"a resumed run keeps its settings, but these changed: {shown}")
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
     if isinstance(value, dict) and value:
-        return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
+        return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}{key}.").items()}
     return {prefix.rstrip("."): value}
 
 

@@ -14,6 +14,8 @@ import psutil
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+#: Exit status of a stage that lost a worker or a node: it may go better another time (EX_TEMPFAIL).
+WORKER_LOST = 75
 #: What the progress line shows, under which short name.
 _SHOWN = {
     "train/loss": "loss",
@@ -28,6 +30,10 @@ class StageError(RuntimeError):
     """A stage's process failed; the message holds the end of its log."""
 
 
+class WorkerLostError(StageError):
+    """A stage lost a worker or a node (killed, out of memory): it is worth another try."""
+
+
 def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
     """Run ``python -m recipe.stage`` with ``config`` in ``work`` and wait for it.
 
@@ -39,6 +45,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
 
     Raises:
         StageError: it ended with another status than 0.
+        WorkerLostError: a worker or a node was lost on the way.
     """
     path, log = work / "config.yaml", work / "log.txt"
     OmegaConf.save(config, path, resolve=True)
@@ -76,7 +83,8 @@ def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
     (work / "usage.json").write_text(json.dumps(usage))
     if process.returncode != 0:
         tail = log.read_text(errors="replace").splitlines()[-40:]
-        raise StageError(
+        failure = WorkerLostError if process.returncode == WORKER_LOST else StageError
+        raise failure(
             f"stage {stage} ended with status {process.returncode}; the end of {log}:\n" + "\n".join(tail)
         )
 

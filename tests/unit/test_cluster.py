@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from ray.core.generated.common_pb2 import ActorDeathCause, ActorDiedErrorContext
 
-from recipe.cluster import shortage
+from recipe.cluster import lost_worker, shortage
 
 
 def node(gpus: float | None = None, alive: bool = True) -> dict:
@@ -54,3 +55,36 @@ def test_an_address_where_nobody_answers():
     )  # fmt: skip
     assert done.returncode == 1
     assert "ClusterError: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9" in done.stderr
+
+
+def dead(**cause) -> dict:
+    return {"ActorClassName": "AgentLoopWorker", "Pid": 42, "DeathCause": ActorDeathCause(**cause)}
+
+
+def died(reason: str, message: str) -> dict:
+    number = ActorDiedErrorContext.Reason.Value(reason)
+    return dead(actor_died_error_context={"reason": number, "error_message": message})
+
+
+@pytest.mark.parametrize("reason", ["OWNER_DIED", "RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED"])
+def test_a_worker_that_was_ended_is_not_lost(reason):
+    assert lost_worker([died(reason, "as it should")]) is None
+
+
+def test_a_worker_that_exited_by_itself_is_not_lost():
+    assert lost_worker([died("WORKER_DIED", "Worker exit type: INTENDED_USER_EXIT")]) is None
+    assert lost_worker([dead()]) is None and lost_worker([]) is None
+
+
+@pytest.mark.parametrize(
+    "actor",
+    [
+        died("WORKER_DIED", "Worker exit type: SYSTEM_ERROR"),
+        died("NODE_DIED", "its node has died"),
+        dead(oom_context={"error_message": "memory pressure"}),
+    ],
+)
+def test_a_lost_worker_is_named_with_its_cause(actor):
+    said = lost_worker([died("RAY_KILL", "as it should"), actor])
+    assert said.startswith("AgentLoopWorker (process 42): ")
+    assert said.endswith(("SYSTEM_ERROR", "its node has died", "memory pressure"))

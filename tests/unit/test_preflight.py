@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 
 from data_prep.dialogue import DataError
@@ -417,9 +417,25 @@ def test_an_unknown_override_on_the_command_line(root, tmp_path, subprocess_env)
         capture_output=True,
         text=True,
     )
-    assert done.returncode != 0
-    assert "nonsense.key" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith("error: there is no setting nonsense.key;")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("flywheel.iteration=3", "no setting flywheel.iteration; flywheel.iterations is near"),
+        ("hardware=tpu", "Could not find 'hardware/tpu' Available options in 'hardware': 1gpu 8gpu cpu"),
+    ],
+)
+def test_what_was_probably_meant(override, said):
+    from recipe.main import explain
+
+    with initialize_config_dir(str(CONF), version_base=None), pytest.raises(HydraException) as refused:
+        compose("self_emo", overrides=[override])
+    assert said in explain(refused.value) and "\n" not in explain(refused.value)
 
 
 def test_an_error_is_one_line_on_the_command_line(root, tmp_path, monkeypatch, capsys, configured):
