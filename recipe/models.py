@@ -184,6 +184,9 @@ def digest(folder: str | Path) -> str:
 
 
 def _commit(folder: Path, write) -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

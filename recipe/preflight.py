@@ -47,14 +47,15 @@ def check(config: DictConfig) -> Path:
         DataError: the same for the corpora.
         ExpertError: the same for the experts.
     """
-    _check_devices(config)
-    with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
-        _check_settings(config)
+    # What needs no heavy import comes first: a slip of the finger should be told at once.
     load_templates(config.prompts.dir)
     find_corpora(config.raw_dir or SAMPLES, config.corpora)
     settings_of(config.expert)
     folder = _run_folder(config)
+    _check_devices(config)
     _check_size(config, folder)
+    with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
+        _check_settings(config)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml")
     return folder

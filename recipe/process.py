@@ -56,7 +56,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
     started, free = time.time(), psutil.virtual_memory().available
     with (
         log.open("ab") as output,
-        tqdm(total=total, desc=f"  {stage}", unit="step", mininterval=1, dynamic_ncols=True) as bar,
+        tqdm(total=total, desc=f"  {stage}", unit="step", **_bar_style()) as bar,
     ):
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
         lowest, seen, step_times = free, 0, []
@@ -87,6 +87,13 @@ def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
         raise failure(
             f"stage {stage} ended with status {process.returncode}; the end of {log}:\n" + "\n".join(tail)
         )
+
+
+def _bar_style() -> dict[str, Any]:
+    """A bar that moves on a terminal; elsewhere a line now and then, for files that people read later."""
+    if sys.stderr.isatty():
+        return {"mininterval": 1, "dynamic_ncols": True}
+    return {"mininterval": 15, "ncols": 100, "bar_format": "{l_bar}{bar}{r_bar}\n"}
 
 
 def _environment() -> dict[str, str]:

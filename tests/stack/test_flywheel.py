@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.browser import browser, needs_browser
+
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(2100)]
 ROOT = Path(__file__).parents[2]
 STEPS, PROMPTS, ROLLOUTS = 4, 16, 8
@@ -301,3 +303,30 @@ def test_a_finished_run_is_not_done_again(run):
         env=os.environ | {"PROFILE": "cpu"},
     )  # fmt: skip
     assert twice.returncode == 1 and "exists; add run.resume=true" in twice.stderr
+
+
+@needs_browser
+def test_a_persona_can_be_talked_to(run):
+    """`make chat` with two checkpoints: the page, driven in a browser, answered by vLLM."""
+    chat = subprocess.Popen(
+        [sys.executable, "-m", "recipe.chat", "--port", "7871",
+         "--run", f"{run['folder']}:cold", f"{run['folder']}:retrained"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"PROFILE": "cpu"},
+    )  # fmt: skip
+    try:
+        while not (line := chat.stdout.readline()).startswith("open "):
+            assert line, "the chat ended early"
+        with browser() as page:
+            page.open("http://127.0.0.1:7871/")
+            page.wait_for("document.querySelectorAll('.talk').length === 2")
+            page.run("$('line').value = 'I lost my keys again.'; $('send').click()")
+            page.wait_for("document.querySelectorAll('.reply').length === 2 && !$('send').disabled")
+            replies = page.run("[...document.querySelectorAll('.reply')].map(reply => reply.innerText)")
+            assert page.problems == []
+        assert all("reads Alex as" in reply or "breaks the rule" in reply for reply in replies), replies
+        assert any("feels" in reply for reply in replies), replies
+    finally:
+        started = {p.pid for p in psutil.Process(chat.pid).children(recursive=True)}
+        chat.send_signal(signal.SIGINT)
+        chat.wait(60)
+    assert not descendants(started)
