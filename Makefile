@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data leakage test test-unit lint chat report compare submit attach doctor lock clean-runs
+.PHONY: help setup train plan data leakage test test-unit lint chat judge report compare submit attach doctor lock clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ lint: setup ## ruff: style and formatting
 
 chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [another]" or MODEL=... [PORT=7860]
 	@$(PY) -m recipe.chat $(if $(RUN),--run $(RUN)) $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
+
+judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained [JUDGE=mixed] [ROWS=100]
+	@$(PY) -m recipe.judge $(or $(RUN),$(error RUN=... is missing)) $(or $(A),cold) $(or $(B),retrained) $(if $(JUDGE),--judge $(JUDGE)) $(if $(ROWS),--rows $(ROWS))
 
 report: setup ## write a run's page again: make report RUN=<name>
 	@$(PY) -m recipe.report $(RUN)
