@@ -1,22 +1,17 @@
-"""Score a checkpoint on the test splits: greedy answers from vLLM, then the paper's measures."""
+"""Answer the test splits with a checkpoint, greedily through vLLM, and score every answer."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.rows import ground_truth, read_rows
+from recipe.measures import INVALID
 from rewards.iou import compute_score
-from rewards.labels import corpus_labels, heaviest
-
-#: What stands for an answer that breaks the rule: it counts as wrong, for every label.
-INVALID = "(invalid)"
+from rewards.labels import heaviest
 
 
 def generate_answers(config: Any) -> None:
@@ -106,44 +101,3 @@ def score_answers(rows: list[dict[str, Any]], answers: dict[str, str]) -> list[d
             }
         )
     return records
-
-
-def f1_per_label(gold: Sequence[str], pred: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
-    """F1 of every label; 0 for a label that is neither predicted nor there.
-
-    Not scikit-learn's: where that is installed, transformers imports it in every process of a run,
-    which makes each start seconds slower.
-    """
-    hits = Counter(g for g, p in zip(gold, pred, strict=True) if g == p)
-    seen = Counter(gold) + Counter(pred)
-    return {label: 2 * hits[label] / seen[label] if seen[label] else 0.0 for label in labels}
-
-
-def summarise(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The paper's measures per corpus, and ``avg``: the mean over corpora, as in Table 1.
-
-    Returns:
-        corpus -> n, accuracy, weighted_f1, macro_f1, valid, reward, iou (all in [0, 1.1]), reasons.
-    """
-    table: dict[str, dict[str, Any]] = {}
-    for corpus in sorted({r["corpus"] for r in records}):
-        part = [r for r in records if r["corpus"] == corpus]
-        gold, pred, labels = [r["gold"] for r in part], [r["pred"] for r in part], corpus_labels(corpus)
-        f1 = f1_per_label(gold, pred, labels)
-        table[corpus] = {
-            "n": len(part),
-            "accuracy": float(np.mean([r["acc"] for r in part])),
-            "weighted_f1": sum(f1[e] * gold.count(e) for e in labels) / len(part),
-            "macro_f1": sum(f1.values()) / len(labels),
-            "valid": float(np.mean([r["valid"] for r in part])),
-            "reward": float(np.mean([r["score"] for r in part])),
-            "iou": float(np.mean([r["iou"] for r in part])),
-            "reasons": dict(Counter(r["reason"] for r in part if r["reason"])),
-        }
-    measures = ("accuracy", "weighted_f1", "macro_f1", "valid", "reward", "iou")
-    table["avg"] = {
-        "n": len(records),
-        **{m: float(np.mean([table[c][m] for c in table])) for m in measures},
-        "reasons": dict(Counter(r["reason"] for r in records if r["reason"])),
-    }
-    return table

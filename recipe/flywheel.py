@@ -33,8 +33,9 @@ from data_prep.prompt import PromptTemplates, load_templates
 from data_prep.rows import read_rows, write_rows
 from recipe import models
 from recipe.buffer import draw_mix, draw_stratified, grow, read_rollouts
-from recipe.evaluate import read_answers, score_answers, summarise
+from recipe.evaluate import read_answers, score_answers
 from recipe.fit_prompts import fit_rows
+from recipe.measures import summarise
 from recipe.process import WorkerLostError, run_stage
 from recipe.report import write_report
 

@@ -1,7 +1,7 @@
 """How sure a measured number is: intervals over dialogues, paired tests, corrections, several seeds.
 
 Utterances of one dialogue share a topic, speakers and often an emotion, so dialogues are resampled,
-not utterances. Every measure of `recipe.evaluate.summarise` is a function of counts that add up over
+not utterances. Every measure of `recipe.measures.summarise` is a function of counts that add up over
 dialogues, so a resample is a matrix product.
 """
 
@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from recipe.measures import MEASURES
 from rewards.labels import corpus_labels
-
-MEASURES = ("accuracy", "weighted_f1", "macro_f1", "valid", "reward", "iou")
 
 
 def bootstrap_intervals(
@@ -185,7 +184,7 @@ def across_runs(summaries: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[
     """Mean and standard deviation over runs (seeds) of one checkpoint.
 
     Args:
-        summaries: one `recipe.evaluate.summarise` result a run.
+        summaries: one `recipe.measures.summarise` result a run.
 
     Returns:
         corpus -> measure -> (mean, unbiased standard deviation; nan for a single run).

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from recipe import compare
+from recipe.measures import MEASURES
 from recipe.report import _step_parts
-from recipe.statistics import MEASURES
 
 
 def make_run(root: Path, name: str, rewards: dict[str, float], corpora=("meld", "avg")) -> Path:

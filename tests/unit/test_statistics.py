@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 
@@ -11,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe.evaluate import INVALID, summarise
+from recipe.measures import INVALID, MEASURES, summarise
 from recipe.statistics import (
-    MEASURES,
     across_runs,
     bootstrap_intervals,
     compare,
@@ -39,6 +39,7 @@ def records(
                     "row_id": f"{corpus}:{d}:{u}", "corpus": corpus, "dialogue_id": str(d), "gold": gold,
                     "pred": pred, "acc": float(gold == pred), "valid": float(valid), "iou": iou,
                     "score": (iou + 0.1) * valid, "reason": "" if valid else "no_dict",
+                    "parsed": json.dumps({"last_emotions": {pred: 1.0} if valid else {}}),
                 }
             )  # fmt: skip
     return found
