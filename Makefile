@@ -21,8 +21,8 @@ plan: setup ## memory, hours and what would not fit, before anything starts: mak
 leakage: setup ## test text that stands in training text: make leakage RAW_DIR=...
 	@$(PY) -m data_prep.leakage --raw-dir $(or $(RAW_DIR),$(error RAW_DIR=... is missing))
 
-data: setup ## corpora to Parquet: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed]
-	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) $(if $(EXPERT),--expert $(EXPERT)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
+data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed] [TOKENIZER=folder]
+	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) $(if $(EXPERT),--expert $(EXPERT)) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
 
 test: setup lint ## all tests: unit tests, then one real turn of the flywheel (15 minutes)
 	@$(PY) -m pytest

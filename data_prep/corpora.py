@@ -29,6 +29,14 @@ class CorpusFiles:
     csv_files: dict[str, Path]
     split_file: Path | None = None
 
+    def paths(self) -> list[Path]:
+        """Every file that is read."""
+        if self.split_file is None:
+            return list(self.csv_files.values())
+        splits = iemocap.load_splits(self.split_file)
+        found = iemocap.dialogue_files(self.root, splits, self.split_file)
+        return [self.split_file, *(path for *_, transcript, notes in found for path in (transcript, notes))]
+
 
 def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> dict[str, CorpusFiles]:
     """The corpora that are there, in the order of ``LABELS``.

@@ -76,15 +76,21 @@ def read_release(
     Raises:
         DataError: at the call if a file or session is not there; on iteration if a line cannot be used.
     """
+    return (_read_dialogue(*entry) for entry in dialogue_files(root, splits, split_file))
+
+
+def dialogue_files(
+    root: str | Path, splits: Mapping[str, Sequence[str]], split_file: str | Path | None = None
+) -> list[tuple[str, str, Path, Path]]:
+    """(split, dialogue id, transcript, evaluation) of every dialogue; see :func:`read_release`."""
     root = Path(root)
     source = Path(split_file) if split_file is not None else root
     _check_disjoint(source, splits)
-    files = [
+    return [
         (split, dialogue_id, *_dialogue_files(root, source, split, dialogue_id))
         for split, ids in splits.items()
         for dialogue_id in ids
     ]
-    return (_read_dialogue(*entry) for entry in files)
 
 
 def _check_disjoint(path: Path, splits: Mapping[str, Sequence[str]]) -> None:

@@ -7,10 +7,13 @@ the test splits. `python -m data_prep.leakage --raw-dir RAW_DIR` (`make leakage`
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -139,12 +142,25 @@ def _pairs(text: str) -> frozenset[tuple[str, str]]:
     return frozenset(zip(words, words[1:], strict=False))
 
 
-def _minhash(pairs: frozenset[tuple[str, str]]):
+@functools.cache
+def _empty_minhash():
+    # Made once: drawing the permutations takes longer than hashing a text with them.
     from datasketch import MinHash
 
-    hashed = MinHash(num_perm=PERMUTATIONS, seed=1)
+    return MinHash(num_perm=PERMUTATIONS, seed=1)
+
+
+def _minhash(pairs: frozenset[tuple[str, str]]):
+    hashed = _empty_minhash().copy()
     hashed.update_batch([" ".join(pair).encode() for pair in pairs])
     return hashed
+
+
+def write_overlaps(found: Sequence[Overlap], path: str | Path) -> None:
+    """Write the overlaps as JSON, one object each, under the final name only when all is there."""
+    part = Path(f"{path}.part")
+    part.write_text(json.dumps([asdict(o) for o in found], indent=1, ensure_ascii=False), encoding="utf-8")
+    part.replace(path)
 
 
 def render(found: Sequence[Overlap]) -> str:

@@ -15,9 +15,11 @@ from typing import Any
 from tqdm import tqdm
 
 from data_prep import personas
+from data_prep.card import write_card
 from data_prep.corpora import read_corpora
 from data_prep.dialogue import DataError, Dialogue
 from data_prep.experts import cache_dir, load_experts
+from data_prep.leakage import overlaps, write_overlaps
 from data_prep.offline_expert import profile
 from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import make_row, write_rows
@@ -25,6 +27,8 @@ from rewards.labels import corpus_labels
 
 SAMPLES = Path(__file__).parent / "samples"
 SPLITS = ("train", "dev", "test")
+#: Above so many labelled utterances `make data` leaves the leakage table out: it holds all text in memory.
+LEAKAGE_LIMIT = 100_000
 #: Who answers in a dialogue in which only one person speaks.
 LISTENER = {"name": "Listener", "profile": "An attentive listener."}
 
@@ -145,10 +149,23 @@ def main() -> int:
     parser.add_argument("--corpora", nargs="*", help="default: all that the folder holds")
     parser.add_argument("--prompts-dir", help="folder with your own system.txt and user.txt")
     parser.add_argument("--expert", default="offline", help="who writes the personas: a file of conf/expert")
+    parser.add_argument("--tokenizer", help="folder of a tokenizer: the data card then counts tokens, too")
+    parser.add_argument("--max-prompt-length", type=int, help="tokens; the data card says how many are cut")
     args = parser.parse_args()
+    if args.max_prompt_length and not args.tokenizer:
+        parser.error("--max-prompt-length counts tokens; name a --tokenizer, too")
+    out_dir = Path(args.out_dir)
     try:
-        profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, Path(args.out_dir))
-        counts = prepare(args.raw_dir, args.out_dir, args.corpora, args.prompts_dir, profiles)
+        for name in ("leakage.json", "personas.json", "personas.rejects.jsonl"):  # of other data, by now
+            (out_dir / name).unlink(missing_ok=True)
+        profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, out_dir)
+        counts = prepare(args.raw_dir, out_dir, args.corpora, args.prompts_dir, profiles)
+        if sum(map(Counter.total, counts.values())) <= LEAKAGE_LIMIT:
+            found = overlaps(read_corpora(args.raw_dir, args.corpora))
+            write_overlaps(found, out_dir / "leakage.json")
+        card = write_card(
+            out_dir, args.raw_dir, args.corpora, args.prompts_dir, args.tokenizer, args.max_prompt_length
+        )
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -156,7 +173,7 @@ def main() -> int:
     print(f"{'labelled utterances':<20}" + "".join(f"{split:>8}" for split in SPLITS))
     for corpus in corpora:
         print(f"{corpus:<20}" + "".join(f"{counts[split][corpus]:>8,}" for split in SPLITS))
-    print(f"written to {args.out_dir}")
+    print(f"written to {args.out_dir}; what is in it: {card}")
     return 0
 
 

@@ -22,10 +22,11 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from data_prep import personas
+from data_prep.card import write_card
 from data_prep.cold_start import ask_responses
 from data_prep.corpora import read_corpora
 from data_prep.experts import cache_dir, settings_of
-from data_prep.leakage import leaking_dialogues, overlaps
+from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
 from data_prep.offline_expert import NAME as OFFLINE
 from data_prep.offline_expert import respond
 from data_prep.prepare import SAMPLES, dialogue_rows, prepare
@@ -83,7 +84,7 @@ class Flywheel:
         counts = prepare(raw_dir, work, self.config.corpora, self.config.prompts.dir)
         limits = {"train": self.config.train_rows, "dev": self.config.dev_rows}
         found = overlaps(read_corpora(raw_dir, self.config.corpora))
-        _write_json(work / "leakage.json", [dataclasses.asdict(overlap) for overlap in found])
+        write_overlaps(found, work / "leakage.json")
         drop = set()
         if self.config.decontaminate == "drop":
             drop = leaking_dialogues(read_corpora(raw_dir, self.config.corpora))
@@ -104,6 +105,7 @@ class Flywheel:
             counts[split]["used"] = len(rows)
         if self.experts:
             self._ask_personas(work)
+        write_card(work, raw_dir, self.config.corpora, self.config.prompts.dir)
         _write_json(work / "counts.json", counts)
 
     def _ask_personas(self, work: Path) -> None:
