@@ -190,10 +190,12 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _check_model(config: DictConfig, folder: Path) -> None:
-    from recipe import models
+    from recipe import chat_template, models
 
     path = models.resolve(config.base.path)
     _check_tensor_parallel(config, *models.attention_heads(path))
+    if path != "builtin:tiny":
+        chat_template.check_model(path, config.data.apply_chat_template_kwargs, config.base.name)
     parameters = models.TINY_PARAMETERS if path == "builtin:tiny" else models.count_parameters(path)
     needed_disk = disk_bytes(parameters, config.flywheel.iterations)
     parent = next(p for p in (folder, *folder.parents) if p.exists())

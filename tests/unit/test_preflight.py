@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -103,10 +104,16 @@ def refused(config, *words: str, error: type[Exception] = PreflightError) -> str
     return str(caught.value)
 
 
-def model_folder(path, settings=SMALL):
-    path.mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps(settings))
-    return path
+@pytest.fixture
+def model_folder(tokenizer_folder):
+    """Makes a folder with a model's configuration and a tokenizer, without weights."""
+
+    def make(path, settings=SMALL):
+        shutil.copytree(tokenizer_folder, path)
+        (path / "config.json").write_text(json.dumps(settings))
+        return path
+
+    return make
 
 
 # ---- what works ----
@@ -127,7 +134,7 @@ def test_a_run_without_a_name_gets_one(configured):
     assert folder.name == config.run.name and folder.name.startswith("tiny-20")
 
 
-def test_a_model_folder_passes(configured, tmp_path):
+def test_a_model_folder_passes(configured, tmp_path, model_folder):
     assert check(configured(model=model_folder(tmp_path / "my model"))).is_dir()
 
 
@@ -141,12 +148,14 @@ def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_fo
         name: {
             key: value for key, value in flat(name).items() if paper.get(key) != value and "run." not in key
         }
-        for name in ("ablation_grpo", "ablation_original_only")
+        for name in ("ablation_cold", "ablation_grpo", "ablation_original_only")
     }
     assert differences == {
+        "ablation_cold": {"flywheel.cold_start_rows": 5000},
         "ablation_grpo": {"algorithm.adv_estimator": "grpo"},
         "ablation_original_only": {
             "algorithm.adv_estimator": "grpo",
+            "flywheel.mix.original": 100_000,
             "flywheel.mix.self_play": 0,
             "evaluate.stages": ["cold", "rl"],
         },
@@ -183,22 +192,34 @@ def test_a_folder_without_config(configured, tmp_path):
     )
 
 
+def test_a_model_whose_tokenizer_or_template_cannot_be_used(configured, tmp_path, model_folder):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text(json.dumps(SMALL))
+    refused(configured(model=bare), "MODEL=mine has no chat template", "tokenizer", error=ModelError)
+    (bare / "tokenizer.json").write_text("{broken")
+    refused(configured(model=bare), "MODEL=mine has no tokenizer that can be read", error=ModelError)
+    folder = model_folder(tmp_path / "m")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('only users') }}")
+    refused(configured(model=folder), "no system and user message (only users)", error=ModelError)
+
+
 @pytest.mark.parametrize("content", ["{not json", "{}", '{"model_type": "no-such-model"}', "[]"])
-def test_a_folder_with_a_broken_config(configured, tmp_path, content):
+def test_a_folder_with_a_broken_config(configured, tmp_path, content, model_folder):
     # `make train` shows a ValueError as one line, anything else as a traceback.
     folder = model_folder(tmp_path / "broken")
     (folder / "config.json").write_text(content)
     refused(configured(model=folder), error=ValueError)
 
 
-def test_a_model_too_large_for_the_memory(configured, tmp_path, machine):
+def test_a_model_too_large_for_the_memory(configured, tmp_path, machine, model_folder):
     folder = model_folder(tmp_path / "large", LARGE)
     machine.disk = 10_000 * GIB
     message = refused(configured(model=folder), "8,191 M parameters", "memory", "64.0 are free", "MODEL=mine")
     assert "tiny" in message and "gpu" in message.lower()  # the remedies
 
 
-def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine):
+def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine, model_folder):
     folder = model_folder(tmp_path / "small")
     machine.memory = memory_bytes(models.count_parameters(str(folder)), 1, 1.0)
     check(configured("run.name=first", model=folder))
@@ -206,7 +227,7 @@ def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine):
     refused(configured("run.name=second", model=folder), "memory")
 
 
-def test_parameters_are_counted_from_the_configuration_alone(tmp_path):
+def test_parameters_are_counted_from_the_configuration_alone(tmp_path, model_folder):
     folder = model_folder(tmp_path / "small")
     embedding, norm = 256 * 32, 32
     attention = 3 * 32 * 32 + 32 * 32 + 2 * 16  # q, k, v, o and the two head norms
@@ -367,7 +388,7 @@ def test_over_how_many_gpus_a_layer_can_be_split(heads, works):
     assert [n for n in range(1, 33) if preflight.splits(n, *heads)] == works
 
 
-def test_a_tensor_parallel_size_that_does_not_fit_the_model(configured, tmp_path):
+def test_a_tensor_parallel_size_that_does_not_fit_the_model(configured, tmp_path, model_folder):
     size = "actor_rollout_ref.rollout.tensor_model_parallel_size"
     gpus = "trainer.n_gpus_per_node=8"
     words = ("=8 cannot split tiny", "4 attention heads and 2 key-value heads", "[1, 2, 4]")

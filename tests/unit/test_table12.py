@@ -104,7 +104,7 @@ PROFILES = [(e, h) for e in group("experiment") for h in group("hardware")]
 PAPER = [e for e in group("experiment") if not e.startswith("smoke")]
 #: What cannot work, and what the message says.
 REFUSED = {("smoke_llm", "multinode"): "sft.data.train_batch_size=8 is not divisible by the 16"}
-# Models and experts are dealt out over the profiles: with 28 of those, each of their pairs occurs, and
+# Models and experts are dealt out over the profiles: with this many, each of their pairs occurs, and
 # the test below shows that neither of them touches what the others set.
 DEALT = [
     (e, h, model, expert)
@@ -113,6 +113,8 @@ DEALT = [
 
 
 def test_models_and_experts_set_nothing_that_the_other_groups_set():
+    pairs = {(model, expert) for _, _, model, expert in DEALT}
+    assert len(pairs) == len(group("model")) * len(group("expert"))
     packages = {"model": ("# @package _global_", {"base"}), "expert": ("# @package expert", None)}
     for name, (package, keys) in packages.items():
         for path in (CONF / name).glob("*.yaml"):
