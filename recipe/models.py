@@ -18,6 +18,7 @@ from data_prep.experts import cache_dir
 
 TINY_VOCABULARY = 2048
 TINY_PARAMETERS = 655_000
+TINY_HEADS = (4, 2)
 _PIECES = r" ?\d+(?:\.\d+)?| ?\w+|[^\w\s]+(?: [^\w\s]+)*|\s+"
 _CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
@@ -68,8 +69,8 @@ def make_tiny(texts: Iterable[str], folder: Path, seed: int) -> None:
             hidden_size=128,
             intermediate_size=384,
             num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            num_attention_heads=TINY_HEADS[0],
+            num_key_value_heads=TINY_HEADS[1],
             head_dim=32,
             max_position_embeddings=2048,
             tie_word_embeddings=True,
@@ -158,9 +159,32 @@ def count_parameters(path: str) -> int:
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path)).num_parameters()
-    except Exception as error:  # whatever transformers raises on a broken file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(f"the configuration of MODEL={path!r} cannot be used: {reason}") from None
+    except Exception as error:
+        raise _unusable(path, error) from None
+
+
+def attention_heads(path: str) -> tuple[int, int]:
+    """Attention heads and key-value heads of a model, from its configuration alone.
+
+    Raises:
+        ModelError: the configuration is broken or names no heads.
+    """
+    if path == "builtin:tiny":
+        return TINY_HEADS
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path).get_text_config()
+        heads = config.num_attention_heads
+    except Exception as error:
+        raise _unusable(path, error) from None
+    return heads, getattr(config, "num_key_value_heads", None) or heads
+
+
+def _unusable(path: str, error: Exception) -> ModelError:
+    """For whatever transformers raises on a broken file."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    return ModelError(f"the configuration of MODEL={path!r} cannot be used: {reason}")
 
 
 def largest_weight_mib(folder: str | Path) -> int:

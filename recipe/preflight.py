@@ -53,7 +53,7 @@ def check(config: DictConfig) -> Path:
     settings_of(config.expert)
     folder = _run_folder(config)
     _check_devices(config)
-    _check_size(config, folder)
+    _check_model(config, folder)
     with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
         _check_settings(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def check(config: DictConfig) -> Path:
 
 def _check_settings(config: DictConfig) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
-    from verl.utils.config import validate_config
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
 
     from recipe.flywheel import sft_config
 
@@ -83,15 +83,19 @@ def _check_settings(config: DictConfig) -> None:
             f"sft.data.train_batch_size={rows} is not divisible by the {ranks} training ranks"
         )
     try:
-        sft_config(config.sft)
+        sft = sft_config(config.sft)
         validate_config(
             config=config.copy(),
             use_reference_policy=need_reference_policy(config),
             use_critic=need_critic(config),
         )
+        role = config.actor_rollout_ref  # the actor's dataclass was made, and checked, just above
+        rl = (role.rollout, role.ref.fsdp_config, config.algorithm)
+        for node in (*rl, sft.engine, sft.optim, sft.checkpoint):
+            omega_conf_to_dataclass(node)
     except OmegaConfBaseException as error:
         raise PreflightError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from None
-    except (AssertionError, ValueError, HydraException) as error:
+    except (AssertionError, ValueError, NotImplementedError, HydraException) as error:
         reason = getattr(error, "__cause__", None) or error
         raise PreflightError(f"the configuration does not fit together: {reason}") from None
     _check_micro_batches(config, ranks)
@@ -109,11 +113,37 @@ def _check_micro_batches(config: DictConfig, ranks: int) -> None:
         (f"ref.{log_prob_size}", ref.log_prob_use_dynamic_bsz, rollouts, ref[log_prob_size]),
         ("sft.data.micro_batch_size_per_gpu", sft.use_dynamic_bsz, sft.train_batch_size, sft_size),
     ):
-        if rows % ranks or (not dynamic and rows // ranks % micro):
+        if rows % ranks:
+            raise PreflightError(
+                f"{rows} rows of a batch cannot be shared out evenly over {ranks} training ranks "
+                "(trainer.nnodes x trainer.n_gpus_per_node); choose a number of GPUs that divides them, or "
+                "change data.train_batch_size, actor_rollout_ref.actor.ppo_mini_batch_size or "
+                "sft.data.train_batch_size"
+            )
+        if not dynamic and rows // ranks % micro:
             raise PreflightError(
                 f"{rows} rows of a batch on {ranks} training ranks are no whole number of micro-batches of "
                 f"{name}={micro}; change one of them or let the batches follow the tokens (use_dynamic_bsz)"
             )
+
+
+def _check_tensor_parallel(config: DictConfig, heads: int, kv_heads: int) -> None:
+    """vLLM splits the heads of a layer over the GPUs of a replica; a replica lies within one node."""
+    size, gpus = config.actor_rollout_ref.rollout.tensor_model_parallel_size, config.trainer.n_gpus_per_node
+    setting = f"actor_rollout_ref.rollout.tensor_model_parallel_size={size}"
+    if gpus % size:
+        raise PreflightError(f"{setting} does not divide the {gpus} GPUs of a node; choose one that does")
+    if not splits(size, heads, kv_heads):
+        fitting = [n for n in range(1, gpus + 1) if gpus % n == 0 and splits(n, heads, kv_heads)]
+        raise PreflightError(
+            f"{setting} cannot split {config.base.name}, which has {heads} attention heads and {kv_heads} "
+            f"key-value heads; choose one of {fitting}"
+        )
+
+
+def splits(size: int, heads: int, kv_heads: int) -> bool:
+    """Can vLLM split a layer over ``size`` GPUs? Fewer key-value heads than GPUs are copied, evenly."""
+    return heads % size == 0 and max(kv_heads, size) % min(kv_heads, size) == 0
 
 
 def _run_folder(config: DictConfig) -> Path:
@@ -161,10 +191,13 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.rstrip("."): value}
 
 
-def _check_size(config: DictConfig, folder: Path) -> None:
-    from recipe import models
+def _check_model(config: DictConfig, folder: Path) -> None:
+    from recipe import chat_template, models
 
     path = models.resolve(config.base.path)
+    _check_tensor_parallel(config, *models.attention_heads(path))
+    if path != "builtin:tiny":
+        chat_template.check_model(path, config.data.apply_chat_template_kwargs, config.base.name)
     parameters = models.TINY_PARAMETERS if path == "builtin:tiny" else models.count_parameters(path)
     needed_disk = disk_bytes(parameters, config.flywheel.iterations)
     parent = next(p for p in (folder, *folder.parents) if p.exists())

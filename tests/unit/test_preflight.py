@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -17,7 +18,6 @@ from data_prep.dialogue import DataError
 from recipe import models, preflight
 from recipe.models import ModelError
 from recipe.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
-from recipe.shortcuts import CONF
 
 SMALL = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -104,10 +104,16 @@ def refused(config, *words: str, error: type[Exception] = PreflightError) -> str
     return str(caught.value)
 
 
-def model_folder(path, settings=SMALL):
-    path.mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps(settings))
-    return path
+@pytest.fixture
+def model_folder(tokenizer_folder):
+    """Makes a folder with a model's configuration and a tokenizer, without weights."""
+
+    def make(path, settings=SMALL):
+        shutil.copytree(tokenizer_folder, path)
+        (path / "config.json").write_text(json.dumps(settings))
+        return path
+
+    return make
 
 
 # ---- what works ----
@@ -128,36 +134,8 @@ def test_a_run_without_a_name_gets_one(configured):
     assert folder.name == config.run.name and folder.name.startswith("tiny-20")
 
 
-def test_a_model_folder_passes(configured, tmp_path):
+def test_a_model_folder_passes(configured, tmp_path, model_folder):
     assert check(configured(model=model_folder(tmp_path / "my model"))).is_dir()
-
-
-PROFILES = [(e, h) for e in ("smoke", "smoke_llm", "paper") for h in ("cpu", "1gpu", "8gpu")]
-# The rest of conf/experiment is the paper's setting with a change, and two nodes are for that.
-PAPER = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml") if not p.stem.startswith("smoke"))
-PROFILES += [(e, h) for e in PAPER for h in ("8gpu", "multinode") if (e, h) not in PROFILES]
-
-
-@pytest.mark.parametrize(("experiment", "hardware"), PROFILES)
-def test_every_profile_fits_together(configured, experiment, hardware):
-    # `make train` chooses the hardware by the machine and the experiment by MODEL, so all of them occur.
-    config = configured(f"experiment={experiment}", f"hardware={hardware}")
-    preflight._check_settings(config)
-    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    assert ranks % config.actor_rollout_ref.rollout.tensor_model_parallel_size == 0
-    # Where the batch is not split by length, veRL asserts in the middle of the stage that a rank's share
-    # of a mini-batch is a whole number of micro-batches.
-    actor, rollout, ref = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "ref"))
-    share = actor.ppo_mini_batch_size * rollout.n // ranks
-    micro = {
-        "actor": (actor.use_dynamic_bsz, share, actor.ppo_micro_batch_size_per_gpu),
-        "rollout": (rollout.log_prob_use_dynamic_bsz, share, rollout.log_prob_micro_batch_size_per_gpu),
-        "ref": (ref.log_prob_use_dynamic_bsz, share, ref.log_prob_micro_batch_size_per_gpu),
-    }
-    if "micro_batch_size_per_gpu" in config.sft.data:
-        sft = config.sft.data
-        micro["sft"] = sft.use_dynamic_bsz, sft.train_batch_size // ranks, sft.micro_batch_size_per_gpu
-    assert {name: sizes for name, sizes in micro.items() if not sizes[0] and sizes[1] % sizes[2]} == {}
 
 
 def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_for(configured):
@@ -170,12 +148,14 @@ def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_fo
         name: {
             key: value for key, value in flat(name).items() if paper.get(key) != value and "run." not in key
         }
-        for name in ("ablation_grpo", "ablation_original_only")
+        for name in ("ablation_cold", "ablation_grpo", "ablation_original_only")
     }
     assert differences == {
+        "ablation_cold": {"flywheel.cold_start_rows": 5000},
         "ablation_grpo": {"algorithm.adv_estimator": "grpo"},
         "ablation_original_only": {
             "algorithm.adv_estimator": "grpo",
+            "flywheel.mix.original": 100_000,
             "flywheel.mix.self_play": 0,
             "evaluate.stages": ["cold", "rl"],
         },
@@ -185,27 +165,6 @@ def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_fo
 def test_two_nodes_are_one_node_twice(configured):
     one, two = (configured("experiment=paper", f"hardware={h}").trainer for h in ("8gpu", "multinode"))
     assert (one.nnodes, two.nnodes) == (1, 2) and one.n_gpus_per_node == two.n_gpus_per_node == 8
-
-
-def test_the_paper_profile_is_appendix_e(configured):
-    config = configured("model=qwen3-8b", "experiment=paper", "hardware=8gpu")
-    actor, rollout, ref = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "ref"))
-    assert (config.data.train_batch_size, config.data.max_prompt_length, config.data.max_response_length) == (
-        64, 4096, 8192,
-    )  # fmt: skip
-    assert (actor.optim.lr, actor.ppo_mini_batch_size, actor.ppo_micro_batch_size_per_gpu) == (1e-6, 32, 16)
-    assert (actor.kl_loss_coef, actor.kl_loss_type, actor.entropy_coeff) == (0.001, "low_var_kl", 0)
-    assert actor.use_kl_loss is True  # without which the coefficient does nothing
-    assert (actor.fsdp_config.param_offload, actor.fsdp_config.optimizer_offload) == (False, False)
-    assert (rollout.n, rollout.max_num_batched_tokens, rollout.gpu_memory_utilization) == (8, 12400, 0.5)
-    assert (rollout.tensor_model_parallel_size, rollout.log_prob_micro_batch_size_per_gpu) == (8, 16)
-    assert (ref.log_prob_micro_batch_size_per_gpu, ref.fsdp_config.param_offload) == (16, True)
-    assert config.algorithm.use_kl_in_reward is False and config.algorithm.adv_estimator == "self_grpo"
-    trainer = config.trainer
-    assert (trainer.critic_warmup, trainer.n_gpus_per_node, trainer.nnodes) == (0, 8, 1)
-    assert (trainer.save_freq, trainer.test_freq, trainer.total_epochs) == (480, 10, 3)
-    assert config.flywheel.mix == {"original": 15_000, "self_play": 8_000}
-    assert (config.flywheel.retrain_from, config.flywheel.min_reward) == ("base", 0.1)
 
 
 # ---- MODEL ----
@@ -233,22 +192,34 @@ def test_a_folder_without_config(configured, tmp_path):
     )
 
 
+def test_a_model_whose_tokenizer_or_template_cannot_be_used(configured, tmp_path, model_folder):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text(json.dumps(SMALL))
+    refused(configured(model=bare), "MODEL=mine has no chat template", "tokenizer", error=ModelError)
+    (bare / "tokenizer.json").write_text("{broken")
+    refused(configured(model=bare), "MODEL=mine has no tokenizer that can be read", error=ModelError)
+    folder = model_folder(tmp_path / "m")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('only users') }}")
+    refused(configured(model=folder), "no system and user message (only users)", error=ModelError)
+
+
 @pytest.mark.parametrize("content", ["{not json", "{}", '{"model_type": "no-such-model"}', "[]"])
-def test_a_folder_with_a_broken_config(configured, tmp_path, content):
+def test_a_folder_with_a_broken_config(configured, tmp_path, content, model_folder):
     # `make train` shows a ValueError as one line, anything else as a traceback.
     folder = model_folder(tmp_path / "broken")
     (folder / "config.json").write_text(content)
     refused(configured(model=folder), error=ValueError)
 
 
-def test_a_model_too_large_for_the_memory(configured, tmp_path, machine):
+def test_a_model_too_large_for_the_memory(configured, tmp_path, machine, model_folder):
     folder = model_folder(tmp_path / "large", LARGE)
     machine.disk = 10_000 * GIB
     message = refused(configured(model=folder), "8,191 M parameters", "memory", "64.0 are free", "MODEL=mine")
     assert "tiny" in message and "gpu" in message.lower()  # the remedies
 
 
-def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine):
+def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine, model_folder):
     folder = model_folder(tmp_path / "small")
     machine.memory = memory_bytes(models.count_parameters(str(folder)), 1, 1.0)
     check(configured("run.name=first", model=folder))
@@ -256,7 +227,7 @@ def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine):
     refused(configured("run.name=second", model=folder), "memory")
 
 
-def test_parameters_are_counted_from_the_configuration_alone(tmp_path):
+def test_parameters_are_counted_from_the_configuration_alone(tmp_path, model_folder):
     folder = model_folder(tmp_path / "small")
     embedding, norm = 256 * 32, 32
     attention = 3 * 32 * 32 + 32 * 32 + 2 * 16  # q, k, v, o and the two head norms
@@ -289,14 +260,9 @@ def test_more_gpus_than_there_are(configured, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    refused(
-        configured("hardware=8gpu", "experiment=paper", "raw_dir=null", "expert=offline"),
-        "8 GPUs",
-        "shows 1",
-        "hardware=cpu",
-    )
+    refused(configured("hardware=8gpu"), "8 GPUs", "shows 1", "hardware=cpu")
     monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster has what this machine lacks
-    check(configured("hardware=8gpu", "experiment=paper", "raw_dir=null", "expert=offline"))
+    check(configured("hardware=8gpu"))
 
 
 # ---- data and prompts ----
@@ -371,6 +337,9 @@ FIXED = (
         (f"data.train_batch_size=7 {FIXED}", ("train_batch_size (7)", "ppo_mini_batch_size (16)")),
         ("actor_rollout_ref.actor.use_dynamic_bsz=false", ("ppo_micro_batch_size",)),
         ("run.seed=${no.such.key}", ("no.such.key",)),
+        # What veRL's own objects refuse, and otherwise only the workers would.
+        ("actor_rollout_ref.rollout.pipeline_model_parallel_size=2", ("pipeline_model_parallel_size",)),
+        ("actor_rollout_ref.rollout.mode=sync", ("mode=async",)),
     ],
 )
 def test_settings_that_do_not_fit(configured, override, words):
@@ -392,6 +361,42 @@ def test_settings_that_do_not_fit(configured, override, words):
 )
 def test_batch_sizes_that_do_not_divide(configured, overrides):
     refused(configured(*FIXED.split(), *overrides))
+
+
+@pytest.mark.parametrize("gpus", [3, 5, 6, 7])
+def test_gpus_over_which_the_rows_cannot_be_shared_out(configured, gpus):
+    batches = "data.train_batch_size=64 sft.data.train_batch_size=64"
+    refused(configured(*batches.split(), f"trainer.n_gpus_per_node={gpus}"), f"the {gpus} training ranks")
+    # 16 prompts of 8 rollouts each in a mini-batch; the SFT batch is one that can be shared out.
+    message = refused(configured(f"sft.data.train_batch_size={gpus}", f"trainer.n_gpus_per_node={gpus}"))
+    assert f"128 rows of a batch cannot be shared out evenly over {gpus} training ranks" in message
+    assert "ppo_mini_batch_size" in message
+
+
+@pytest.mark.parametrize(
+    ("heads", "works"),
+    [
+        ((32, 8), [1, 2, 4, 8, 16, 32]),  # Qwen3-8B: beyond eight, key-value heads are copied
+        ((9, 3), [1, 3, 9]),  # SmolLM2-135M
+        ((4, 2), [1, 2, 4]),
+        ((12, 8), [1, 2, 4]),  # 12 heads over 3 or 6 or 12 GPUs would leave 8 key-value heads uneven
+        ((28, 4), [1, 2, 4, 28]),  # 7 and 14 GPUs: four key-value heads are no even number of copies
+        ((16, 1), [1, 2, 4, 8, 16]),  # one key-value head for all
+    ],
+)
+def test_over_how_many_gpus_a_layer_can_be_split(heads, works):
+    assert [n for n in range(1, 33) if preflight.splits(n, *heads)] == works
+
+
+def test_a_tensor_parallel_size_that_does_not_fit_the_model(configured, tmp_path, model_folder):
+    size = "actor_rollout_ref.rollout.tensor_model_parallel_size"
+    gpus = "trainer.n_gpus_per_node=8"
+    words = ("=8 cannot split tiny", "4 attention heads and 2 key-value heads", "[1, 2, 4]")
+    refused(configured(gpus, f"{size}=8"), size, *words)
+    refused(configured(f"{size}=2"), f"{size}=2 does not divide the 1 GPUs of a node")
+    folder = model_folder(tmp_path / "m", SMALL | {"num_attention_heads": 6, "num_key_value_heads": 3})
+    refused(configured(gpus, f"{size}=2", model=folder), "6 attention heads and 3 key-value heads", "[1]")
+    assert models.attention_heads(str(folder)) == (6, 3)
 
 
 def test_sft_takes_verl_s_own_settings(configured):
