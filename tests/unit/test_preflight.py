@@ -18,6 +18,7 @@ from data_prep.dialogue import DataError
 from recipe import models, preflight
 from recipe.models import ModelError
 from recipe.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
+from recipe.shortcuts import CONF
 
 SMALL = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -141,7 +142,7 @@ def test_a_model_folder_passes(configured, tmp_path, model_folder):
 def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_for(configured):
     def flat(experiment: str) -> dict:
         config = configured(f"experiment={experiment}", "hardware=8gpu")
-        return preflight._flat(OmegaConf.to_container(config, resolve=False))
+        return preflight.flatten(OmegaConf.to_container(config, resolve=False))
 
     paper = flat("paper")
     differences = {
