@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data leakage test test-unit lint chat judge report compare submit attach doctor lock clean-runs
+.PHONY: help setup train plan data leakage test test-unit lint eval chat judge report compare submit attach doctor lock clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test-unit: setup ## the unit tests alone (2 minutes)
 
 lint: setup ## ruff: style and formatting
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+eval: setup ## score without training: make eval MODEL=... | RUN=<name> [RAW_DIR=...] [ARGS="evaluate.samples=8"]
+	@$(PY) -m recipe.score $(SHORT) $(if $(RUN),RUN=$(RUN)) $(ARGS)
 
 chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [another]" or MODEL=... [PORT=7860]
 	@$(PY) -m recipe.chat $(if $(RUN),--run $(RUN)) $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))

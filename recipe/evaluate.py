@@ -1,7 +1,11 @@
-"""Answer the test splits with a checkpoint, greedily through vLLM, and score every answer."""
+"""Answer the test splits with a checkpoint through vLLM, and score what it says: greedy, or by a vote."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,14 @@ import pyarrow.parquet as pq
 
 from data_prep.rows import ground_truth, read_rows
 from recipe.measures import INVALID
-from rewards.iou import compute_score
+from rewards.iou import compute_score, normalise
 from rewards.labels import heaviest
 
 
 def generate_answers(config: Any) -> None:
-    """Answer every prompt greedily with every checkpoint; finished batches are kept on disk.
+    """Answer every prompt with every checkpoint; finished batches are kept on disk.
+
+    One answer to a prompt is greedy; several (``evaluate.samples``) are drawn at ``evaluate.temperature``.
 
     Args:
         config: the composed configuration, with ``job: {data, out, models: {stage: model}}``; the
@@ -48,7 +54,13 @@ def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str
         seed=config.run.seed,
         disable_log_stats=True,
     )
-    sampling = SamplingParams(temperature=0.0, max_tokens=config.data.max_response_length)
+    samples = config.evaluate.samples
+    sampling = SamplingParams(
+        n=samples,
+        temperature=config.evaluate.temperature if samples > 1 else 0.0,
+        max_tokens=config.data.max_response_length,
+        seed=config.run.seed,
+    )
     template = dict(config.data.apply_chat_template_kwargs)
     for done, i in enumerate(todo):
         batch = rows[i : i + size]
@@ -56,7 +68,7 @@ def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str
             [row["prompt"] for row in batch], sampling, use_tqdm=False, chat_template_kwargs=template
         )
         table = [
-            {"row_id": row["extra_info"]["row_id"], "answer": answer.outputs[0].text}
+            {"row_id": row["extra_info"]["row_id"], "answers": [output.text for output in answer.outputs]}
             for row, answer in zip(batch, answers, strict=True)
         ]
         part = out / f"part_{i:08d}.tmp"
@@ -67,37 +79,78 @@ def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str
     cleanup_dist_env_and_memory()
 
 
-def read_answers(folder: str | Path) -> dict[str, str]:
-    """row_id -> answer, from the parts that `generate_answers` wrote."""
+def read_answers(folder: str | Path) -> dict[str, list[str]]:
+    """row_id -> answers, from the parts that `generate_answers` wrote."""
     return {
-        row["row_id"]: row["answer"]
+        row["row_id"]: row["answers"]
         for part in sorted(Path(folder).glob("part_*.parquet"))
         for row in pq.read_table(part).to_pylist()
     }
 
 
-def score_answers(rows: list[dict[str, Any]], answers: dict[str, str]) -> list[dict[str, Any]]:
+def score_answers(
+    rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
     """One record per row: corpus, gold and predicted label, the reward's parts, the answer.
+
+    Args:
+        rows: of `data_prep.rows.SCHEMA`.
+        answers: row_id -> one or several answers; several are put together by `vote`.
 
     Raises:
         ValueError: a row has no answer.
     """
-    missing = [row["extra_info"]["row_id"] for row in rows if row["extra_info"]["row_id"] not in answers]
+    missing = [row["extra_info"]["row_id"] for row in rows if not answers.get(row["extra_info"]["row_id"])]
     if missing:
         raise ValueError(f"{len(missing)} prompts have no answer, the first is {missing[0]}; run it again")
     records = []
     for row in rows:
         info, gold = row["extra_info"], ground_truth(row)
-        scored = compute_score(row["data_source"], answers[info["row_id"]], gold, info)
+        label = heaviest(gold, info["labels"])
+        fields = ("score", "iou", "acc", "valid", "reason", "parsed", "pred")
+        scored = []
+        for text in answers[info["row_id"]]:
+            found = compute_score(row["data_source"], text, gold, info)
+            scored.append({"answer": text} | {k: found[k] for k in fields})
         records.append(
             {
                 "row_id": info["row_id"],
                 "corpus": row["data_source"],
                 "dialogue_id": info["dialogue_id"],
-                "gold": heaviest(gold, info["labels"]),
-                "pred": scored["pred"] or INVALID,
-                "answer": answers[info["row_id"]],
-                **{k: scored[k] for k in ("score", "iou", "acc", "valid", "reason", "parsed")},
+                "gold": label,
+                **(scored[0] if len(scored) == 1 else vote(scored, label, info["labels"])),
             }
         )
+        records[-1]["pred"] = records[-1]["pred"] or INVALID
     return records
+
+
+def vote(scored: Sequence[Mapping[str, Any]], gold: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Several answers to one prompt as one: the label that most valid answers hold for the heaviest.
+
+    Ties go to the label with more weight over all answers, then to the corpus's order. Reward and IoU
+    are means over the answers; the weights are the mean of the valid answers' normalised ones.
+
+    Args:
+        scored: one or more answers with the fields of a record.
+        gold: the label to be found.
+        labels: of the corpus, in its order.
+
+    Returns:
+        The fields of a record, and ``votes``: label -> answers for it.
+    """
+    valid = [s for s in scored if s["valid"]]
+    votes = Counter(s["pred"] for s in valid)
+    said = [normalise(json.loads(s["parsed"])["last_emotions"]) for s in valid]
+    weights = {e: math.fsum(p.get(e, 0.0) for p in said) / len(said) for e in labels if said}
+    winner = max(votes, key=lambda e: (votes[e], weights[e], -labels.index(e)), default="")
+    shown = next((s for s in valid if s["pred"] == winner), scored[0])
+    parsed = json.loads(shown["parsed"]) | {"last_emotions": {e: w for e, w in weights.items() if w > 0}}
+    return {
+        **shown,
+        "pred": winner,
+        "acc": float(winner == gold),
+        "parsed": json.dumps(parsed, ensure_ascii=False),
+        "votes": dict(votes),
+        **{k: math.fsum(s[k] for s in scored) / len(scored) for k in ("score", "iou")},
+    }

@@ -70,11 +70,25 @@ class Flywheel:
             start = self.base if self.config.flywheel.retrain_from == "base" else trained
             self._step(f"iter_{k}/sft", lambda work, k=k, s=start: self._sft(work, f"iter_{k}", s))
             policy = self.folder / f"iter_{k}/sft/model"
-        self._evaluate(self._checkpoints())
+        return self._results()
+
+    def score(self) -> dict[str, Any]:
+        """Train nothing: score the base model, or the checkpoints of the run ``evaluate.of``.
+
+        Returns:
+            As `run`.
+        """
+        self._step("data", self._prepare_data)
+        self._step("base", self._make_base)
+        return self._results()
+
+    def _results(self) -> dict[str, Any]:
+        checkpoints = self._checkpoints()
+        self._evaluate(checkpoints)
         write_report(self.folder)
         return {
             stage: json.loads((self.folder / f"eval/{stage}/summary.json").read_text())
-            for stage in self._checkpoints()
+            for stage in checkpoints
         }
 
     # ------------------------------------------------------------------ steps
@@ -129,6 +143,9 @@ class Flywheel:
         return [rows[i] for i in draw_stratified(rows, most, self.config.run.seed)]
 
     def _make_base(self, work: Path) -> None:
+        if self.config.evaluate.of:
+            shutil.copy(Path(self.config.evaluate.of) / "base/base.json", work)
+            return
         path = models.resolve(self.config.base.path)
         if path == "builtin:tiny":
             rows = read_rows(self.folder / "data/train.parquet")
@@ -251,12 +268,12 @@ class Flywheel:
         _write_json(work / "counts.json", counts)
 
     def _checkpoints(self) -> dict[str, Path]:
-        last = self.config.flywheel.iterations
+        folder, last = Path(self.config.evaluate.of or self.folder), self.config.flywheel.iterations
         known = {
             "base": self.base,
-            "cold": self.folder / "iter_0/sft/model",
-            "rl": self.folder / f"iter_{last}/rl/model",
-            "retrained": self.folder / f"iter_{last}/sft/model",
+            "cold": folder / "iter_0/sft/model",
+            "rl": folder / f"iter_{last}/rl/model",
+            "retrained": folder / f"iter_{last}/sft/model",
         }
         wanted = [s for s in known if s in self.config.evaluate.stages]
         return {stage: known[stage] for stage in wanted if last > 0 or stage in ("base", "cold")}

@@ -33,11 +33,12 @@ class PreflightError(ValueError):
     """The run cannot work as configured; the message names what is wrong and the remedy."""
 
 
-def check(config: DictConfig) -> Path:
+def check(config: DictConfig, training: bool = True) -> Path:
     """Check a run before anything heavy starts.
 
     Args:
         config: the composed configuration; gets ``run.name`` if it has none.
+        training: False where checkpoints are only scored, which takes less memory and disk.
 
     Returns:
         The run's folder, with its ``config.yaml`` written.
@@ -53,7 +54,7 @@ def check(config: DictConfig) -> Path:
     settings_of(config.expert)
     folder = _run_folder(config)
     _check_devices(config)
-    _check_model(config, folder)
+    _check_model(config, folder, training)
     with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
         _check_settings(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +192,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.rstrip("."): value}
 
 
-def _check_model(config: DictConfig, folder: Path) -> None:
+def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
     from recipe import chat_template, models
 
     path = models.resolve(config.base.path)
@@ -199,7 +200,7 @@ def _check_model(config: DictConfig, folder: Path) -> None:
     if path != "builtin:tiny":
         chat_template.check_model(path, config.data.apply_chat_template_kwargs, config.base.name)
     parameters = models.TINY_PARAMETERS if path == "builtin:tiny" else models.count_parameters(path)
-    needed_disk = disk_bytes(parameters, config.flywheel.iterations)
+    needed_disk = disk_bytes(parameters, config.flywheel.iterations) if training else 0.2 * GIB
     parent = next(p for p in (folder, *folder.parents) if p.exists())
     if (free := shutil.disk_usage(parent).free) < needed_disk:
         raise PreflightError(
@@ -209,12 +210,13 @@ def _check_model(config: DictConfig, folder: Path) -> None:
     if config.trainer.device == "cpu":
         ranks = config.trainer.n_gpus_per_node
         kv_cache = float(config.env.VLLM_CPU_KVCACHE_SPACE)
-        needed = memory_bytes(parameters, ranks, kv_cache)
+        needed = memory_bytes(parameters, ranks, kv_cache, training)
         available = psutil.virtual_memory().available
         if available < needed:
             raise PreflightError(
-                f"MODEL={config.base.name} has {parameters / 1e6:,.0f} M parameters: training it here needs "
-                f"about {needed / GIB:.1f} GiB of memory, {available / GIB:.1f} are free. Use a smaller "
+                f"MODEL={config.base.name} has {parameters / 1e6:,.0f} M parameters: "
+                f"{'training' if training else 'running'} it here needs about {needed / GIB:.1f} GiB of "
+                f"memory, {available / GIB:.1f} are free. Use a smaller "
                 "MODEL (tiny, SmolLM2-135M) or a GPU machine with PROFILE=gpu"
             )
 
@@ -231,14 +233,17 @@ def _check_devices(config: DictConfig) -> None:
             )
 
 
-def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float) -> float:
-    """Memory that an RL stage needs on a CPU, in bytes.
+def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: bool = True) -> float:
+    """Memory that an RL stage, or an evaluation alone, needs on a CPU, in bytes.
 
     Args:
         parameters: of the model.
         ranks: training ranks, each with a rollout replica beside it.
         kv_cache_gib: per replica.
+        training: False for an evaluation.
     """
+    if not training:
+        return 2.5 * GIB + kv_cache_gib * GIB + 4 * parameters * _ROLLOUT_COPIES
     weights = 4 * parameters * (_TRAINING_COPIES + ranks * _ROLLOUT_COPIES)
     return _STACK_BYTES + ranks * (1.5 * GIB + kv_cache_gib * GIB) + weights
 

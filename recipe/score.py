@@ -1,0 +1,117 @@
+"""`make eval`: score a model, or the checkpoints of a run, on the official test splits, without training.
+
+`python -m recipe.score MODEL=... | RUN=... [RAW_DIR=...] [NAME=...] [hydra overrides]`. The result is a
+run of its own, with answers, measures and a page; `run.resume=true` goes on with an interrupted one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from recipe.main import explain
+from recipe.shortcuts import CONF, expand
+
+
+def configured(arguments: Sequence[str]) -> DictConfig:
+    """The configuration that a command line asks for.
+
+    Args:
+        arguments: MODEL=... or RUN=..., and overrides. A run keeps its settings, so for RUN they may only
+            change what is scored: ``evaluate``, ``raw_dir``, ``corpora``, ``test_rows``, ``run``.
+
+    Raises:
+        ValueError: neither or both are named, or the run is none.
+        HydraException: an override does not exist.
+    """
+    run = [a.partition("=")[2] for a in arguments if a.startswith("RUN=")]
+    rest = [a for a in arguments if not a.startswith("RUN=")]
+    model = any(a.startswith("MODEL=") for a in rest)
+    if bool(run) == model:
+        raise ValueError(
+            "name one: make eval MODEL=... scores a model, make eval RUN=... a run's checkpoints"
+        )
+    return _of_run(run[0], rest) if run else _of_model(rest)
+
+
+def _of_model(arguments: Sequence[str]) -> DictConfig:
+    overrides = expand(arguments, os.environ)
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("self_emo", overrides=overrides)
+        if config.base.experiment != "paper" and not any(o.startswith("experiment=") for o in arguments):
+            overrides = [o for o in overrides if not o.startswith("experiment=")]
+            config = compose("self_emo", overrides=["experiment=zero_shot", *overrides])
+    config.evaluate.stages = ["base"]
+    config.run.name = config.run.name or f"eval-{config.base.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return config
+
+
+def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
+    folder = Path(run) if Path(run).is_dir() else Path("runs") / run
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(f"{folder} is no run: it has no config.yaml")
+    config = OmegaConf.load(folder / "config.yaml")
+    names = {"RAW_DIR": "raw_dir", "NAME": "run.name"}
+    dotted = [f"{names.get(key, key)}={value}" for key, _, value in (a.partition("=") for a in arguments)]
+    free = ("evaluate.", "raw_dir=", "corpora=", "test_rows=", "run.")
+    if fixed := [a for a in dotted if not a.startswith(free)]:
+        raise ValueError(f"{fixed[0]}: a run is scored with its own settings; free are {', '.join(free)}...")
+    with open_dict(config):
+        config.run.name = f"{folder.name}-eval-{time.strftime('%Y%m%d-%H%M%S')}"
+        config.run.resume = False
+        config.evaluate.of = str(folder.resolve())
+    OmegaConf.set_struct(config, True)
+    config.merge_with_dotlist(dotted)
+    missing = [s for s in config.evaluate.stages if not _checkpoint(folder, s, config).exists()]
+    if missing:
+        raise ValueError(
+            f"{folder} has no checkpoint {', '.join(missing)} yet; name those that it has: "
+            f'ARGS="evaluate.stages=[cold]"'
+        )
+    if config.profile == "cpu":
+        os.environ.setdefault("VERL_PLATFORM", "cpu")  # veRL reads it when it is imported
+    return config
+
+
+def _checkpoint(folder: Path, stage: str, config: DictConfig) -> Path:
+    last = config.flywheel.iterations
+    places = {"base": "base/base.json", "cold": "iter_0/sft/model", "rl": f"iter_{last}/rl/model"}
+    return folder / places.get(stage, f"iter_{last}/sft/model")
+
+
+def main() -> int:
+    """Command line of `make eval`."""
+    from recipe.preflight import check
+    from recipe.process import StageError
+
+    try:
+        config = configured(sys.argv[1:])
+        folder = check(config, training=False)
+        from recipe.flywheel import Flywheel
+        from recipe.report import print_table
+
+        results = Flywheel(config, folder).score()
+    except HydraException as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 1
+    except (ValueError, StageError, OmegaConfBaseException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f'stopped; go on with the same command, NAME={config.run.name} and ARGS="run.resume=true"')
+        return 130
+    print_table(results)
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
