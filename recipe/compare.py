@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from recipe.report import MEASURES, STAGE_NAMES
+from recipe.run_files import MEASURE_NAMES, STAGE_NAMES
 from recipe.statistics import across_runs
 
 
@@ -41,13 +41,13 @@ def render(folders: Sequence[Path]) -> str:
     lines = [
         f"{len(folders)} runs, mean and standard deviation of the held-out test splits, avg over corpora"
     ]
-    lines.append(f"{'checkpoint':<24}" + "".join(f"{m:>18}" for m in MEASURES))
+    lines.append(f"{'checkpoint':<24}" + "".join(f"{name:>18}" for name in MEASURE_NAMES.values()))
     for stage in stages:
         summaries = [json.loads((f / f"eval/{stage}/summary.json").read_text()) for f in folders]
         if len({frozenset(s) for s in summaries}) > 1:
             raise ValueError("the runs were scored on different corpora")
         table = across_runs(summaries)["avg"]
-        cells = "".join(f"{f'{table[m][0]:.3f} ± {table[m][1]:.3f}':>18}" for m in MEASURES)
+        cells = "".join(f"{f'{table[m][0]:.3f} ± {table[m][1]:.3f}':>18}" for m in MEASURE_NAMES)
         lines.append(f"{STAGE_NAMES[stage]:<24}{cells}")
     for folder in folders:
         config = OmegaConf.load(folder / "config.yaml")

@@ -1,4 +1,4 @@
-"""Several runs as one table, and where a step's time went."""
+"""Several runs as one table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from recipe import compare
 from recipe.measures import MEASURES
-from recipe.report import _step_parts
 
 
 def make_run(root: Path, name: str, rewards: dict[str, float], corpora=("meld", "avg")) -> Path:
@@ -44,17 +43,3 @@ def test_what_cannot_be_compared(tmp_path, monkeypatch, capsys):
         compare.render([one, make_run(tmp_path, "c", {"cold": 0.2}, ("iemocap", "avg"))])
     monkeypatch.setattr("sys.argv", ["compare", "a"])
     assert compare.main() == 1 and "at least two runs" in capsys.readouterr().err
-
-
-def test_parts_of_a_step_are_means_without_the_first():
-    def entry(**seconds):
-        return {"data": {f"timing_s/{name}": value for name, value in seconds.items()}}
-
-    entries = [
-        entry(gen=90.0, step=99.0),
-        entry(gen=2.0, step=5.0, save_checkpoint=2.0),
-        entry(gen=4.0, step=5.0),
-    ]
-    parts = _step_parts(entries)
-    assert parts == {"generation and reward": 3.0, "checkpoints": 1.0, "everything else": 1.0}
-    assert _step_parts(entries[:1]) == {} == _step_parts([])
