@@ -71,7 +71,7 @@ def write_report(folder: Path) -> Path:
     """
     config = OmegaConf.load(folder / "config.yaml")
     metrics = read_metrics(folder)
-    _write(
+    write_text(
         folder / "metrics.jsonl",
         "".join(
             json.dumps({"stage": stage, **entry}) + "\n"
@@ -89,7 +89,7 @@ def write_report(folder: Path) -> Path:
     stages = read_rl_stages(folder, config.flywheel.min_reward)
     buffers = read_buffers(folder)
     state = read_json(folder / "state.json")["steps"]
-    page = render(
+    page = render_page(
         "report.html.j2",
         run=folder.name,
         config=config,
@@ -126,10 +126,10 @@ def write_report(folder: Path) -> Path:
         versions_now=versions.collect(),
         settings=OmegaConf.to_yaml(config),
     )
-    return _write(folder / "report.html", page)
+    return write_text(folder / "report.html", page)
 
 
-def render(template: str, **values: Any) -> str:
+def render_page(template: str, **values: Any) -> str:
     """A page from a template of this folder; everything that is filled in is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -143,7 +143,8 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(names=STAGE_NAMES, measures=MEASURE_NAMES, **values)
 
 
-def _write(target: Path, text: str) -> Path:
+def write_text(target: Path, text: str) -> Path:
+    """Write a file under a temporary name first; returns ``target``."""
     part = target.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     part.replace(target)
