@@ -45,7 +45,7 @@ judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: m
 report: setup ## write a run's page again: make report RUN=<name>
 	@$(PY) -m recipe.report $(RUN)
 
-compare: setup ## several runs (seeds) as one table: make compare RUNS="a b c"
+compare: setup ## runs side by side, as a table and a page: make compare RUNS="a b c"
 	@$(PY) -m recipe.compare $(RUNS)
 
 submit: setup ## train on a Ray cluster: make submit RAY_ADDRESS=http://head:8265 RUN_ROOT=/shared/runs [MODEL=...] [ARGS=...]

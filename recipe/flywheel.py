@@ -32,7 +32,7 @@ from data_prep.offline_expert import respond
 from data_prep.prepare import SAMPLES, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates
 from data_prep.rows import read_rows, write_rows
-from recipe import models
+from recipe import models, versions
 from recipe.buffer import draw_mix, draw_stratified, grow, read_rollouts
 from recipe.evaluate import read_answers, score_answers
 from recipe.fit_prompts import fit_rows
@@ -58,6 +58,7 @@ class Flywheel:
         Returns:
             Evaluation stage -> corpus -> measures.
         """
+        versions.record(self.folder)
         self._step("data", self._prepare_data)
         self._step("base", self._make_base)
         self._step("iter_0/buffer", self._seed_buffer)

@@ -1,37 +1,37 @@
-"""One self-contained page about a run: what it achieved, how it got there, what it wrote.
+"""One self-contained page about a run: what it achieved, whether to believe it, what it wrote.
 
 `python -m recipe.report RUN [RUN ...]` (`make report RUN=...`) writes it again from the run's files.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from omegaconf import OmegaConf
 
-from data_prep.rows import ground_truth, read_rows
-from recipe.buffer import best_rollouts, read_rollouts
+from recipe import circularity, diversity, figures, versions
+from recipe.browser import shown_groups
+from recipe.run_files import (
+    MEASURE_NAMES,
+    STAGE_NAMES,
+    RlStage,
+    read_buffers,
+    read_evaluation,
+    read_json,
+    read_metrics,
+    read_rl_stages,
+    read_summaries,
+    run_folder,
+)
 from recipe.statistics import bootstrap_intervals, compare
+from recipe.table12 import against_paper
 
-STAGE_NAMES = {
-    "base": "base model",
-    "cold": "after cold start",
-    "rl": "after RL (SELF-GRPO)",
-    "retrained": "after retraining on B",
-}
-MEASURES = ("accuracy", "weighted_f1", "valid", "reward")
-_GROUPS_SHOWN = 24
 #: veRL's timers that do not lie within each other.
 _PARTS = {
     "gen": "generation and reward",
@@ -47,12 +47,14 @@ _PARTS = {
 def print_table(results: dict[str, dict[str, Any]]) -> None:
     """The evaluation as a table on the terminal; measures are shares, the reward lies in [0, 1.1]."""
     corpora = [c for c in next(iter(results.values()), {}) if c != "avg"]
-    print(f"\n{'held-out test split':<24}{'corpus':<10}{'n':>6}" + "".join(f"{m:>13}" for m in MEASURES))
+    names = "".join(f"{name:>16}" for name in MEASURE_NAMES.values())
+    print(f"\n{'checkpoint':<28}{'corpus':<10}{'n':>6}{names}")
     for stage, table in results.items():
         for corpus in (*corpora, "avg"):
             row = table[corpus]
             name = STAGE_NAMES[stage] if corpus == (*corpora, "avg")[0] else ""
-            print(f"{name:<24}{corpus:<10}{row['n']:>6}" + "".join(f"{row[m]:>13.3f}" for m in MEASURES))
+            cells = "".join(f"{row[m]:>16.3f}" for m in MEASURE_NAMES)
+            print(f"{name:<28}{corpus:<10}{row['n']:>6}{cells}")
 
 
 def write_report(folder: Path) -> Path:
@@ -63,165 +65,224 @@ def write_report(folder: Path) -> Path:
 
     Returns:
         The page's path.
+
+    Raises:
+        ValueError: a file of the run is broken; the message names it.
     """
     config = OmegaConf.load(folder / "config.yaml")
-    stages = _stage_metrics(folder)
-    with (folder / "metrics.jsonl").open("w") as file:
-        for stage, entries in stages.items():
-            for entry in entries:
-                file.write(json.dumps({"stage": stage, **entry}) + "\n")
-    results = {
-        stage: json.loads(path.read_text())
-        for stage in STAGE_NAMES
-        if (path := folder / f"eval/{stage}/summary.json").exists()
-    }
+    metrics = read_metrics(folder)
+    write_text(
+        folder / "metrics.jsonl",
+        "".join(
+            json.dumps({"stage": stage, **entry}) + "\n"
+            for stage, entries in metrics.items()
+            for entry in entries
+        ),
+    )
+    records = read_evaluation(folder, "records")
+    results = read_summaries(folder, records)
     clean = {
-        stage: json.loads(path.read_text())
-        for stage in results
-        if (path := folder / f"eval/{stage}/summary_clean.json").exists()
+        stage: table
+        for stage, table in read_evaluation(folder, "summary_clean").items()
+        if stage in results and table["avg"]["n"] < results[stage]["avg"]["n"]
     }
-    leakage = folder / "data/leakage.json"
-    records = {
-        stage: json.loads(path.read_text())
-        for stage in results
-        if (path := folder / f"eval/{stage}/records.json").exists()
-    }
-    state = json.loads((folder / "state.json").read_text())["steps"]
+    stages = read_rl_stages(folder, config.flywheel.min_reward)
+    buffers = read_buffers(folder)
+    state = read_json(folder / "state.json")["steps"]
+    page = render_page(
+        "report.html.j2",
+        run=folder.name,
+        config=config,
+        expert=config.expert.kind if "expert" in config else "offline",
+        corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
+        unfinished=[stage for stage in config.evaluate.stages if stage not in results],
+        problems=[problem for stage in stages for problem in stage.problems],
+        results=results,
+        detailed={stage: table for stage, table in results.items() if "ece" in table["avg"]},
+        intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
+        clean=clean,
+        comparisons=compare(records, list(itertools.combinations(records, 2))),
+        warnings=circularity.warnings(_moments(stages, records)),
+        iterations=[
+            {"name": stage.name, "kinds": circularity.describe_stage(stage.groups)}
+            for stage in stages
+            if stage.groups
+        ],
+        mistakes=_mistakes(records),
+        replies={stage: _replies(rows) for stage, rows in records.items()},
+        drift_charts=_drift_charts(buffers),
+        group_charts=_group_charts(stages),
+        reliability=_reliability_charts(results),
+        confusions=_confusion_charts(results),
+        training=_training_charts(metrics),
+        buffers=[{"name": name, **_contents(rows)} for name, rows in buffers.items()],
+        leakage=read_json(folder / "data/leakage.json", []),
+        timings=[{"name": name, **step, **_usage(folder / name)} for name, step in state.items()],
+        step_parts={name: step_parts(entries) for name, entries in metrics.items() if name.endswith("/rl")},
+        groups=shown_groups(stages),
+        all_groups=sum(len(stage.groups) for stage in stages),
+        table12=against_paper(config),
+        versions=read_json(folder / "versions.json", []),
+        versions_now=versions.collect(),
+        settings=OmegaConf.to_yaml(config),
+    )
+    return write_text(folder / "report.html", page)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page from a template of this folder; everything that is filled in is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.j2").render(
-        run=folder.name,
-        unfinished=[stage for stage in config.evaluate.stages if stage not in results],
-        model=config.base.name,
-        seed=config.run.seed,
-        expert=config.expert.kind if "expert" in config else "offline",
-        profile=config.profile,
-        corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
-        results=results,
-        intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
-        clean={
-            stage: table for stage, table in clean.items() if table["avg"]["n"] < results[stage]["avg"]["n"]
-        },
-        leakage=json.loads(leakage.read_text()) if leakage.exists() else [],
-        comparisons=compare(records, list(itertools.combinations(records, 2))),
-        names=STAGE_NAMES,
-        measures=MEASURES,
-        timings=[{"name": name, **step, **_usage(folder / name)} for name, step in state.items()],
-        step_parts={name: _step_parts(entries) for name, entries in stages.items() if name.endswith("/rl")},
-        figures=[svg for svg in (_rl_figure(stages), _sft_figure(stages), *_confusions(folder)) if svg],
-        buffers=_buffers(folder),
-        groups=_groups(folder, config.flywheel.min_reward),
-        min_reward=config.flywheel.min_reward,
-        settings=OmegaConf.to_yaml(config),
-    )
-    target = folder / "report.html"
+    environment.filters["number"] = lambda x, form="%.3f": "–" if x is None else form % x
+    environment.filters["weights"] = lambda w: ", ".join(f"{label} {x:.2f}" for label, x in w.items())
+    return environment.get_template(template).render(names=STAGE_NAMES, measures=MEASURE_NAMES, **values)
+
+
+def write_text(target: Path, text: str) -> Path:
+    """Write a file under a temporary name first; returns ``target``."""
     part = target.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(target)
     return target
 
 
-def _stage_metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Metrics per stage, in step order; a resumed stage's repeated steps count once, the later wins."""
-    stages = {}
-    for path in sorted(folder.glob("iter_*/*/metrics.jsonl")):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        by_step: dict[int, dict] = {}
-        for line in lines:
-            by_step.setdefault(line["step"], {}).update(line["data"])
-        stages[f"{path.parent.parent.name}/{path.parent.name}"] = [
-            {"step": step, "data": by_step[step]} for step in sorted(by_step)
-        ]
-    return stages
+# ---- circularity ----
 
 
-def _series(entries: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    points = [(e["step"], e["data"][name]) for e in entries if name in e["data"]]
-    return [p[0] for p in points], [p[1] for p in points]
+def _moments(
+    stages: Sequence[RlStage], records: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[tuple[circularity.Point, circularity.Point]]:
+    """What the warning looks at: within each RL stage, from one to the next, and on the test splits."""
+    stages = [stage for stage in stages if stage.groups]
+    within = [circularity.first_and_last(stage.name, stage.groups) for stage in stages]
+    points = [circularity.point_of(stage.name, stage.groups) for stage in stages]
+    moments = [pair for pair in within if pair] + list(itertools.pairwise(points))
+    if {"cold", "rl"} <= records.keys() and any(within):
+        # The test splits have no self-reward: what RL was paid at its first and at its last steps.
+        ends = [pair for pair in within if pair]
+        moments.append(
+            tuple(
+                circularity.Point(
+                    f"the checkpoint {STAGE_NAMES[name]} (test splits)",
+                    [r["acc"] for r in records[name]],
+                    paid.self_rewards,
+                )
+                for name, paid in (("cold", ends[0][0]), ("rl", ends[-1][1]))
+            )
+        )
+    return moments
 
 
-def _rl_figure(stages: dict[str, list]) -> str | None:
-    panels = {
-        "Mean reward R (Eq. 8)": "self_emo/reward",
-        "Accuracy of rollouts": "self_emo/accuracy",
-        "Share that keeps the rule": "self_emo/valid",
-        "Secondary reward r2 (Eq. 12)": "self_emo/r2",
-        "Consensus weight λ": "self_emo/lambda",
-        "Policy entropy (nats)": "actor/entropy",
-        "Gradient norm": "actor/grad_norm",
-        "Groups without spread in R": "self_emo/reward_std_zero_share",
+def _mistakes(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {"before": a, "after": b, **circularity.mistakes(records[a], records[b])}
+        for a, b in itertools.pairwise(records)
+    ]
+
+
+def _replies(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    replies = [json.loads(r["parsed"])["my_output"] for r in records if r["valid"]]
+    return {
+        "n": len(replies),
+        "distinct_1": diversity.distinct(replies, 1),
+        "distinct_2": diversity.distinct(replies, 2),
+        "self_bleu": diversity.self_bleu(replies),
     }
-    rl = {name: entries for name, entries in stages.items() if name.endswith("/rl") and entries}
-    if not rl:
-        return None
-    figure, axes = plt.subplots(2, 4, figsize=(13, 5.2))
-    for axis, (title, metric) in zip(axes.flat, panels.items(), strict=True):
-        for name, entries in rl.items():
-            axis.plot(*_series(entries, metric), label=name, linewidth=1.4)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("RL step", fontsize=8)
-        axis.grid(alpha=0.3)
-    if len(rl) > 1:
-        axes.flat[0].legend(fontsize=7)
-    return _svg(figure)
 
 
-def _sft_figure(stages: dict[str, list]) -> str | None:
-    sft = {name: entries for name, entries in stages.items() if name.endswith("/sft") and entries}
-    if not sft:
-        return None
-    figure, axis = plt.subplots(figsize=(6, 2.6))
-    for name, entries in sft.items():
-        axis.plot(*_series(entries, "train/loss"), label=name, linewidth=1.4)
-    axis.set_title("SFT loss (nats a token)", fontsize=9)
-    axis.set_xlabel("SFT step", fontsize=8)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=7)
-    return _svg(figure)
+# ---- pictures ----
 
 
-def _confusions(folder: Path) -> list[str]:
-    """Confusion matrices of the last evaluated checkpoint, one per corpus."""
-    done = [s for s in STAGE_NAMES if (folder / f"eval/{s}/records.json").exists()]
-    if not done:
-        return []
-    records = json.loads((folder / f"eval/{done[-1]}/records.json").read_text())
-    corpora = sorted({r["corpus"] for r in records})
-    figure, axes = plt.subplots(1, len(corpora), figsize=(4.4 * len(corpora), 4), squeeze=False)
-    for axis, corpus in zip(axes.flat, corpora, strict=True):
-        part = [r for r in records if r["corpus"] == corpus]
-        gold = sorted({r["gold"] for r in part})
-        pred = sorted({r["pred"] for r in part} | set(gold), key=lambda p: (p.startswith("("), p))
-        counts = [[sum(r["gold"] == g and r["pred"] == p for r in part) for p in pred] for g in gold]
-        axis.imshow([[c / max(sum(row), 1) for c in row] for row in counts], cmap="Blues", vmin=0, vmax=1)
-        for i, row in enumerate(counts):
-            for j, count in enumerate(row):
-                axis.text(j, i, count or "", ha="center", va="center", fontsize=7)
-        axis.set_xticks(range(len(pred)), pred, rotation=60, ha="right", fontsize=7)
-        axis.set_yticks(range(len(gold)), gold, fontsize=7)
-        axis.set_title(f"{corpus}: gold by predicted, {STAGE_NAMES[done[-1]]}", fontsize=8)
-    return [_svg(figure)]
+def _drift_charts(buffers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[figures.Figure]:
+    """Of the last buffer, one per corpus."""
+    last = next(reversed(buffers), None)
+    return [
+        figures.drift_chart(drift, f"{corpus}, B after {last}")
+        for corpus, drift in circularity.label_drift(buffers.get(last, [])).items()
+    ]
 
 
-def _svg(figure: Any) -> str:
-    figure.tight_layout()
-    text = io.StringIO()
-    figure.savefig(text, format="svg")
-    plt.close(figure)
-    return text.getvalue()[text.getvalue().index("<svg") :]
+def _group_charts(stages: Sequence[RlStage]) -> list[figures.Figure]:
+    """Per RL step: R on gold and on self-labelled prompts, and how often the consensus is wrong."""
+    rewards: dict[str, tuple[list, list]] = {}
+    wrong: dict[str, tuple[list, list]] = {}
+    for stage in stages:
+        by_step = itertools.groupby(stage.groups, key=lambda group: group.step)
+        for step, groups in by_step:
+            found = circularity.describe_stage(list(groups))
+            for lines, name, value in (
+                (rewards, f"{stage.name}: gold", found["gold_reward"]),
+                (rewards, f"{stage.name}: self-labelled", found["self_reward"]),
+                (wrong, stage.name, found["wrong_consensus"]),
+            ):
+                if value is not None:
+                    xs, ys = lines.setdefault(name, ([], []))
+                    xs.append(step)
+                    ys.append(value)
+    charts = (
+        figures.line_chart(
+            rewards, "R by who labelled the prompt", "RL step", "Mean R of a step's rollouts."
+        ),
+        figures.line_chart(
+            wrong,
+            "Wrong consensus",
+            "RL step",
+            "Share of gold prompts whose group's p* has a wrong first label.",
+        ),
+    )
+    return [chart for chart in charts if chart]
+
+
+def _reliability_charts(results: Mapping[str, Mapping[str, Any]]) -> list[figures.Figure]:
+    corpora = [c for c in next(iter(results.values()), {}) if c != "avg"]
+    charts = [
+        figures.reliability_chart(
+            {
+                STAGE_NAMES[s]: t[c]["calibration"]
+                for s, t in results.items()
+                if "calibration" in t.get(c, {})
+            },
+            c,
+        )
+        for c in corpora
+    ]
+    return [chart for chart in charts if chart]
+
+
+def _confusion_charts(results: Mapping[str, Mapping[str, Any]]) -> list[figures.Figure]:
+    """Of the last evaluated checkpoint, one per corpus."""
+    last = next(reversed(results), None)
+    return [
+        figures.confusion_chart(row["confusion"], f"{corpus}, {STAGE_NAMES[last]}")
+        for corpus, row in results.get(last, {}).items()
+        if "confusion" in row
+    ]
+
+
+def _training_charts(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[figures.Figure]:
+    sft = {n: figures.series(entries, "train/loss") for n, entries in metrics.items() if n.endswith("/sft")}
+    loss = figures.line_chart(
+        sft, "SFT loss", "SFT step", "Mean cross-entropy of a response's token, in nats."
+    )
+    rl = figures.rl_charts({name: entries for name, entries in metrics.items() if name.endswith("/rl")})
+    return rl + ([loss] if loss else [])
+
+
+# ---- tables ----
 
 
 def _usage(step: Path) -> dict[str, Any]:
     """What `run_stage` measured: the last attempt's times, the peak of memory; nothing for other steps."""
-    usage = step / "usage.json"
-    found = json.loads(usage.read_text()) if usage.exists() else {}
+    found = read_json(step / "usage.json", {})
     return {name: found.get(name) for name in ("to_first_step", "after_last_step", "peak_gib")}
 
 
-def _step_parts(entries: list[dict[str, Any]]) -> dict[str, float]:
+def step_parts(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Mean seconds of the parts of an RL step after the first, which waits for processes to start."""
     steps = [entry["data"] for entry in entries[1:]]
     parts = {
@@ -235,57 +296,21 @@ def _step_parts(entries: list[dict[str, Any]]) -> dict[str, float]:
     return parts
 
 
-def _buffers(folder: Path) -> list[dict[str, Any]]:
-    """What every iteration's buffer holds, by origin and the iteration that a row comes from."""
-    tables = []
-    for path in sorted(folder.glob("iter_*/buffer/buffer.parquet")):
-        rows = read_rows(path)
-        origins: dict[str, int] = {}
-        for row in rows:
-            info = row["extra_info"]
-            name = (
-                "original" if info["origin"] == "original" else f"self-play of iteration {info['iteration']}"
-            )
-            origins[name] = origins.get(name, 0) + 1
-        tables.append(
-            {
-                "name": path.parent.parent.name,
-                "rows": len(rows),
-                "responses": sum(row["response"] is not None for row in rows),
-                "rollouts": sum((row.get("response_from") or {}).get("source") == "rollout" for row in rows),
-                "origins": origins,
-            }
-        )
-    return tables
-
-
-def _groups(folder: Path, min_reward: float) -> list[dict[str, Any]]:
-    """Prompts of the last RL stage's last steps with all their rollouts, the best one marked."""
-    stages = sorted(folder.glob("iter_*/rl/rollouts"))
-    if not stages:
-        return []
-    rollouts = read_rollouts(stages[-1])
-    prompts = {r["extra_info"]["row_id"]: r for r in read_rows(stages[-1].parent / "train.parquet")}
-    by_uid: dict[str, list[dict[str, Any]]] = {}
-    for rollout in rollouts:
-        by_uid.setdefault(rollout["uid"], []).append(rollout)
-    shown = []
-    for group in list(by_uid.values())[-_GROUPS_SHOWN:]:
-        best = best_rollouts(group, min_reward).get(group[0]["row_id"])
-        row = prompts[group[0]["row_id"]]
-        shown.append(
-            {
-                "step": group[0]["step"],
-                "corpus": group[0]["data_source"],
-                "messages": row["prompt"],
-                "label": ground_truth(row),
-                "rollouts": [
-                    {**r, "best": best is not None and r["rollout_index"] == best["rollout_index"]}
-                    for r in sorted(group, key=lambda r: -r["score"])
-                ],
-            }
-        )
-    return shown
+def _contents(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a buffer holds, by origin and the iteration that a row comes from."""
+    origins: dict[str, int] = {}
+    for row in rows:
+        info = row["extra_info"]
+        name = "original" if info["origin"] == "original" else f"self-play of iteration {info['iteration']}"
+        origins[name] = origins.get(name, 0) + 1
+    drift = circularity.label_drift(rows)
+    return {
+        "rows": len(rows),
+        "responses": sum(row["response"] is not None for row in rows),
+        "rollouts": sum((row.get("response_from") or {}).get("source") == "rollout" for row in rows),
+        "origins": origins,
+        "divergence": {corpus: found["divergence"] for corpus, found in drift.items()},
+    }
 
 
 def main() -> int:
@@ -293,12 +318,12 @@ def main() -> int:
     if not sys.argv[1:]:
         print("error: name a run, for instance make report RUN=runs/tiny-...", file=sys.stderr)
         return 1
-    for name in sys.argv[1:]:
-        folder = Path(name) if Path(name).is_dir() else Path("runs") / name
-        if not (folder / "state.json").is_file():
-            print(f"error: {folder} is no run: it has no state.json", file=sys.stderr)
-            return 1
-        print(write_report(folder))
+    try:
+        for name in sys.argv[1:]:
+            print(write_report(run_folder(name)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
