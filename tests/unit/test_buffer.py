@@ -411,7 +411,11 @@ def test_rows_are_written_in_chunks_and_whole_or_not_at_all(tmp_path, make_promp
     path = tmp_path / "rows.parquet"
     assert write_rows((make_prompt_row(str(i)) for i in range(7)), path, chunk=3) == 7
     assert [r["extra_info"]["row_id"] for r in read_rows(path)] == list("0123456")
-    assert pq.ParquetFile(path).num_row_groups == 3
+    assert pq.ParquetFile(path).num_row_groups == 1
+    assert write_rows((make_prompt_row(str(i)) for i in range(30)), path, chunk=3) == 30
+    assert [r["extra_info"]["index"] for r in read_rows(path)] == list(range(30))
+    assert pq.ParquetFile(path).num_row_groups == 2  # five chunks each
+    assert write_rows((make_prompt_row(str(i)) for i in range(7)), path, chunk=3) == 7
 
     def broken():
         yield make_prompt_row("x")
