@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data leakage test test-unit lint eval chat judge report compare submit attach doctor lock clean-runs
+.PHONY: help setup train plan data bench-data leakage test test-unit lint eval chat judge report compare submit attach doctor lock clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ leakage: setup ## test text that stands in training text: make leakage RAW_DIR=.
 
 data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed] [TOKENIZER=folder]
 	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) $(if $(EXPERT),--expert $(EXPERT)) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
+
+bench-data: setup ## time and memory of make data on made-up corpora: make bench-data OUT_DIR=... [SIZES="1000000 10000000"]
+	@$(PY) -m bench.prepare_memory $(or $(OUT_DIR),$(error OUT_DIR=... is missing)) $(if $(SIZES),--utterances $(SIZES))
 
 test: setup lint ## all tests: unit tests, then one real turn of the flywheel (15 minutes)
 	@$(PY) -m pytest

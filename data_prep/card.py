@@ -139,7 +139,9 @@ def survey(folder: Path, count_tokens: Any = None) -> tuple[list[Part], dict[str
         if not (folder / f"{split}.parquet").is_file():
             continue
         last = None
-        for batch in pq.ParquetFile(folder / f"{split}.parquet").iter_batches(_BATCH, columns=_COLUMNS):
+        # Without pre_buffer=False pyarrow keeps the whole file's bytes.
+        file = pq.ParquetFile(folder / f"{split}.parquet", pre_buffer=False)
+        for batch in file.iter_batches(_BATCH, columns=_COLUMNS):
             info = batch["extra_info"]
             sources, dialogues = batch["data_source"].to_pylist(), info.field("dialogue_id").to_pylist()
             contexts = pc.list_value_length(info.field("context")).to_pylist()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from data_prep import emorynlp, iemocap, meld
@@ -64,26 +65,29 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
     return {name: _corpus_files(raw_dir, name) for name in LABELS if name in present}
 
 
-def read_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> Iterator[Dialogue]:
-    """Yield every dialogue, corpus by corpus and within one train, dev, test; one file is held at a time.
+def read_corpora(
+    raw_dir: str | Path, corpora: Sequence[str] | None = None, splits: Sequence[str] = SPLITS
+) -> Iterator[Dialogue]:
+    """Yield every dialogue, corpus by corpus and within one train, dev, test; one is held at a time.
 
     Args:
         raw_dir: see :func:`find_corpora`.
         corpora: see :func:`find_corpora`.
+        splits: read these only.
 
     Raises:
         DataError: at the call if files are missing, on iteration if one cannot be used.
     """
-    return _read_all(find_corpora(raw_dir, corpora))
-
-
-def _read_all(found: dict[str, CorpusFiles]) -> Iterator[Dialogue]:
-    for name, files in found.items():
+    parts = []
+    for name, files in find_corpora(raw_dir, corpora).items():
         if files.split_file is not None:
-            splits = iemocap.load_splits(files.split_file)
-            yield from iemocap.read_release(files.root, splits, files.split_file)
-        for split, path in files.csv_files.items():
-            yield from _CSV_READERS[name](path, split)
+            ids = iemocap.load_splits(files.split_file)
+            wanted = {split: ids[split] for split in SPLITS if split in splits}
+            parts.append(iemocap.read_release(files.root, wanted, files.split_file))
+        parts += [
+            _CSV_READERS[name](path, split) for split, path in files.csv_files.items() if split in splits
+        ]
+    return chain.from_iterable(parts)
 
 
 def _looked_for(names: Iterable[str]) -> str:

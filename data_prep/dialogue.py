@@ -6,10 +6,13 @@ A reader either yields whole, checked dialogues or raises :class:`DataError`; no
 from __future__ import annotations
 
 import csv
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+
+import numpy as np
 
 from rewards.labels import corpus_labels
 
@@ -78,6 +81,8 @@ def _cp1252_leftovers() -> dict[int, str]:
 
 
 _CP1252_LEFTOVERS = _cp1252_leftovers()
+# Unicode's control characters (category Cc, a closed set) and the replacement character.
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd]")
 
 
 def clean_text(text: str, path: str | Path, line: int) -> str:
@@ -88,14 +93,13 @@ def clean_text(text: str, path: str | Path, line: int) -> str:
     """
     # The leftovers come first: U+0085, an ellipsis in cp1252, counts as white space for str.split.
     clean = " ".join(text.translate(_CP1252_LEFTOVERS).split())
-    for char in clean:
-        if char == "\N{REPLACEMENT CHARACTER}" or unicodedata.category(char) == "Cc":
-            raise DataError(
-                path,
-                line,
-                f"unreadable character U+{ord(char):04X}",
-                "restore the line from the original release, or save the file as UTF-8",
-            )
+    if found := _UNREADABLE.search(clean):
+        raise DataError(
+            path,
+            line,
+            f"unreadable character U+{ord(found[0]):04X}",
+            "restore the line from the original release, or save the file as UTF-8",
+        )
     return clean
 
 
@@ -216,8 +220,8 @@ def read_csv_dialogues(
 ) -> Iterator[Dialogue]:
     """Yield the dialogues of one CSV file in the order in which they first appear.
 
-    A dialogue's rows need not stand together, so the file is grouped, and thereby checked, as a whole
-    before the first dialogue is handed out; never more than one file is held.
+    The file is read twice: first to see whether the rows of every dialogue stand together. If so, as in
+    every release, one dialogue is held at a time; if not, the whole file.
 
     Args:
         path: the file, with the columns Utterance, Speaker, Emotion, Utterance_ID and ``dialogue_columns``.
@@ -230,21 +234,36 @@ def read_csv_dialogues(
         DataError: see the module; names the file, the line and a remedy.
     """
     path = Path(path)
-    dialogues: dict[tuple[int, ...], dict[int, tuple[int, Utterance]]] = {}
-    for row in csv_rows(path, ("Utterance", "Speaker", "Emotion", "Utterance_ID", *dialogue_columns)):
-        dialogue = tuple(whole_number(row, column) for column in dialogue_columns)
-        number = whole_number(row, "Utterance_ID")
-        turns = dialogues.setdefault(dialogue, {})
-        if number in turns:
-            names = ", ".join(f"{name} {row.cells[name].strip()}" for name in dialogue_columns)
-            raise row.error(
-                f"duplicate Utterance_ID {number} in {names}, first on line {turns[number][0]}",
-                "remove one of the two rows, or correct its id",
-            )
-        turns[number] = (row.line, _utterance(row, number, corpus, speaker_of))
-    if not dialogues:
+
+    def rows() -> Iterator[Row]:
+        return csv_rows(path, ("Utterance", "Speaker", "Emotion", "Utterance_ID", *dialogue_columns))
+
+    def dialogue_of(row: Row) -> tuple[int, ...]:
+        return tuple(whole_number(row, column) for column in dialogue_columns)
+
+    # 8 bytes a dialogue. Two ids of one hash only cost the memory of the second way.
+    hashes = np.fromiter((hash(dialogue) for dialogue, _ in groupby(rows(), dialogue_of)), np.int64)
+    if not len(hashes):
         raise DataError(path, None, "a header but no utterance", "put the file of the original release there")
-    for dialogue, turns in dialogues.items():
+    together: Iterable[tuple[tuple[int, ...], Iterable[Row]]]
+    if len(np.unique(hashes)) == len(hashes):
+        together = groupby(rows(), dialogue_of)
+    else:
+        held: dict[tuple[int, ...], list[Row]] = {}
+        for row in rows():
+            held.setdefault(dialogue_of(row), []).append(row)
+        together = held.items()
+    for dialogue, members in together:
+        turns: dict[int, tuple[int, Utterance]] = {}
+        for row in members:
+            number = whole_number(row, "Utterance_ID")
+            if number in turns:
+                names = ", ".join(f"{name} {row.cells[name].strip()}" for name in dialogue_columns)
+                raise row.error(
+                    f"duplicate Utterance_ID {number} in {names}, first on line {turns[number][0]}",
+                    "remove one of the two rows, or correct its id",
+                )
+            turns[number] = (row.line, _utterance(row, number, corpus, speaker_of))
         yield Dialogue(
             corpus=corpus,
             split=split,

@@ -119,7 +119,7 @@ def grow(
     min_reward: float,
     mix: Mapping[str, int],
     seed: int,
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, Any]]:
     """B after an iteration: best responses on the prompts that have one, and the new prompts d*.
 
     Args:
@@ -128,7 +128,7 @@ def grow(
         mix: at most so many ``original`` and ``self_play`` rows (Table 2).
 
     Returns:
-        The new buffer and what happened, counted.
+        The new buffer, what happened, counted, and the record of the draw (`draw_record`).
 
     Raises:
         ValueError: a rollout belongs to no prompt of the buffer.
@@ -155,7 +155,7 @@ def grow(
             counts["self_play_added"] += 1
     kept = draw_mix(grown, mix, seed)
     counts.update(dropped_by_mix=len(grown) - len(kept), rows=len(kept))
-    return kept, dict(counts)
+    return kept, dict(counts), draw_record(grown, kept, mix, seed)
 
 
 def _with_response(
@@ -177,6 +177,41 @@ def draw_mix(rows: Sequence[dict[str, Any]], mix: Mapping[str, int], seed: int) 
         places = [i for i, row in enumerate(rows) if row["extra_info"]["origin"] == origin]
         kept.update(draw_stratified([rows[i] for i in places], most, seed, places))
     return [row for i, row in enumerate(rows) if i in kept]
+
+
+def draw_record(
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    limit: Mapping[str, int] | int | None,
+    seed: int,
+) -> dict[str, Any]:
+    """What a draw took, so that it can be checked and made again.
+
+    Args:
+        before: the rows that it drew from.
+        after: the rows that it took.
+        limit: how many it was allowed to take, as configured.
+        seed: of the draw.
+
+    Returns:
+        ``limit``, ``seed``, the counts ``before`` and ``after`` by origin, corpus and heaviest label, and
+        the ``row_ids`` taken, in order.
+    """
+
+    def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, int]]]:
+        table: dict[str, dict[str, dict[str, int]]] = {}
+        for (origin, corpus, label), count in sorted(Counter(map(_stratum, rows)).items()):
+            table.setdefault(origin, {}).setdefault(corpus, {})[label] = count
+        return table
+
+    ids = [row["extra_info"]["row_id"] for row in after]
+    limit = dict(limit) if isinstance(limit, Mapping) else limit
+    return {"limit": limit, "seed": seed, "before": counts(before), "after": counts(after), "row_ids": ids}
+
+
+def _stratum(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    info = row["extra_info"]
+    return info["origin"], row["data_source"], heaviest(ground_truth(row), info["labels"])
 
 
 def draw_stratified(

@@ -33,7 +33,7 @@ from data_prep.prepare import SAMPLES, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates
 from data_prep.rows import read_rows, write_rows
 from recipe import models, versions
-from recipe.buffer import draw_mix, draw_stratified, grow, read_rollouts
+from recipe.buffer import draw_mix, draw_record, draw_stratified, grow, read_rollouts
 from recipe.evaluate import read_answers, score_answers
 from recipe.fit_prompts import fit_rows
 from recipe.measures import summarise
@@ -168,8 +168,14 @@ class Flywheel:
     def _seed_buffer(self, work: Path) -> None:
         """B_0: the original rows, some of them with an expert's response (D_0)."""
         flywheel = self.config.flywheel
-        rows = draw_mix(read_rows(self.folder / "data/train.parquet"), flywheel.mix, self.config.run.seed)
-        drawn = [rows[i] for i in draw_stratified(rows, flywheel.cold_start_rows, self.config.run.seed)]
+        everything, seed = read_rows(self.folder / "data/train.parquet"), self.config.run.seed
+        rows = draw_mix(everything, flywheel.mix, seed)
+        drawn = self._drawn(rows, flywheel.cold_start_rows)
+        draws = {
+            "mix": draw_record(everything, rows, flywheel.mix, seed),
+            "cold_start": draw_record(rows, drawn, flywheel.cold_start_rows, seed),
+        }
+        _write_json(work / "draw.json", draws)
         if self.experts:
             responses, answers = ask_responses(drawn, self.experts, cache_dir() / "experts")
             answers.write(work / "responses", {row_id: text for row_id, (_, text) in responses.items()})
@@ -255,7 +261,7 @@ class Flywheel:
 
     def _select(self, work: Path, k: int) -> None:
         flywheel = self.config.flywheel
-        buffer, counts = grow(
+        buffer, counts, draw = grow(
             read_rows(self.folder / f"iter_{k - 1}/buffer/buffer.parquet"),
             read_rollouts(self.folder / f"iter_{k}/rl/rollouts"),
             self.templates,
@@ -266,6 +272,7 @@ class Flywheel:
             seed=self.config.run.seed,
         )
         write_rows(buffer, work / "buffer.parquet")
+        _write_json(work / "draw.json", {"mix": draw})
         _write_json(work / "counts.json", counts)
 
     def _checkpoints(self) -> dict[str, Path]:

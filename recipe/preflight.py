@@ -49,7 +49,8 @@ def check(config: DictConfig, training: bool = True) -> Path:
         ExpertError: the same for the experts.
     """
     # What needs no heavy import comes first: a slip of the finger should be told at once.
-    load_templates(config.prompts.dir)
+    with open_dict(config):
+        config.prompts.digest = load_templates(config.prompts.dir).digest
     find_corpora(config.raw_dir or SAMPLES, config.corpora)
     settings_of(config.expert)
     folder = _run_folder(config)
@@ -180,6 +181,12 @@ def _check_same(old: DictConfig, new: DictConfig) -> None:
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not any(key == f or key.startswith(f + ".") for f in free)
     ]
+    if changed == ["prompts.digest"]:
+        raise PreflightError(
+            f"the prompt templates of prompts.dir={new.prompts.dir} are not those the run began with (digest "
+            f"{before.get('prompts.digest')} then, {after['prompts.digest']} now); restore system.txt and "
+            "user.txt, or give another NAME=..."
+        )
     if changed:
         shown = "; ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed[:5])
         raise PreflightError(f"a resumed run keeps its settings, but these changed: {shown}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from data_prep.dialogue import Dialogue, Utterance
 from data_prep.prepare import LISTENER, dialogue_rows
@@ -54,7 +55,7 @@ def rollout(
 
 def grown(buffer, rollouts, **changes):
     settings = {"iteration": 1, "model": "abc", "min_reward": 0.1, "mix": MIX, "seed": 1} | changes
-    return grow(buffer, rollouts, TEMPLATES, **settings)
+    return grow(buffer, rollouts, TEMPLATES, **settings)[:2]
 
 
 # ---- y* = argmax r ----
@@ -260,6 +261,51 @@ def test_the_mix_limits_each_origin(make_prompt_row):
     assert len(grown(buffer, rollouts, mix={"original": None, "self_play": 0})[0]) == 20
 
 
+def test_the_draw_is_recorded(make_prompt_row):
+    buffer = [
+        make_prompt_row(f"p{i}", turns=(("Ann", f"Line {i}."),), label={"joy" if i % 2 else "fear": 1.0})
+        for i in range(8)
+    ]
+    rollouts = [rollout(f"p{i}", mine={"anger": 0.9, "joy": 0.2}) for i in range(8)]
+    settings = {"iteration": 1, "model": "abc", "min_reward": 0.1, "seed": 5}
+    mix = {"original": 4, "self_play": 3}
+    kept, _, draw = grow(buffer, rollouts, TEMPLATES, mix=mix, **settings)
+    assert draw == {
+        "limit": mix,
+        "seed": 5,
+        "before": {
+            "original": {"meld": {"fear": 4, "joy": 4}},
+            "self_play": {"meld": {"anger": 8}},
+        },
+        "after": {"original": {"meld": {"fear": 2, "joy": 2}}, "self_play": {"meld": {"anger": 3}}},
+        "row_ids": [r["extra_info"]["row_id"] for r in kept],
+    }
+
+
+def test_the_first_buffer_s_draws_are_recorded(tmp_path, make_prompt_row):
+    from recipe.flywheel import Flywheel
+
+    config = {
+        "prompts": {"dir": "compact"},
+        "expert": {"kind": "offline"},
+        "run": {"seed": 3},
+        "flywheel": {"mix": {"original": 6, "self_play": 5}, "cold_start_rows": 2},
+    }
+    rows = [make_prompt_row(f"p{i}", turns=(("Ann", f"Line {i}."),)) for i in range(9)]
+    write_rows(rows, tmp_path / "data/train.parquet")
+    work = tmp_path / "work"
+    work.mkdir()
+    Flywheel(OmegaConf.create(config), tmp_path)._seed_buffer(work)
+    draws = json.loads((work / "draw.json").read_text())
+    kept = read_rows(work / "buffer.parquet")
+    assert draws["mix"]["row_ids"] == [r["extra_info"]["row_id"] for r in kept] and len(kept) == 6
+    assert draws["mix"]["limit"] == {"original": 6, "self_play": 5} and draws["mix"]["seed"] == 3
+    answered = [r["extra_info"]["row_id"] for r in kept if r["response"]]
+    assert draws["cold_start"]["row_ids"] == answered and draws["cold_start"]["limit"] == 2
+    assert draws["cold_start"]["before"] == draws["mix"]["after"] == {"original": {"meld": {"neutral": 6}}}
+    assert draws["cold_start"]["after"] == {"original": {"meld": {"neutral": 2}}}
+
+
 def test_draw_mix_of_nothing():
     assert draw_mix([], MIX, 1) == []
 
@@ -365,7 +411,11 @@ def test_rows_are_written_in_chunks_and_whole_or_not_at_all(tmp_path, make_promp
     path = tmp_path / "rows.parquet"
     assert write_rows((make_prompt_row(str(i)) for i in range(7)), path, chunk=3) == 7
     assert [r["extra_info"]["row_id"] for r in read_rows(path)] == list("0123456")
-    assert pq.ParquetFile(path).num_row_groups == 3
+    assert pq.ParquetFile(path).num_row_groups == 1
+    assert write_rows((make_prompt_row(str(i)) for i in range(30)), path, chunk=3) == 30
+    assert [r["extra_info"]["index"] for r in read_rows(path)] == list(range(30))
+    assert pq.ParquetFile(path).num_row_groups == 2  # five chunks each
+    assert write_rows((make_prompt_row(str(i)) for i in range(7)), path, chunk=3) == 7
 
     def broken():
         yield make_prompt_row("x")

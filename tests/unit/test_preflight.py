@@ -15,6 +15,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 
 from data_prep.dialogue import DataError
+from data_prep.prompt import load_templates
 from recipe import models, preflight
 from recipe.models import ModelError
 from recipe.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
@@ -301,6 +302,23 @@ def test_resuming(configured, tmp_path):
     refused(configured(*again, *more, "+trainer.more=1"), "trainer.more: None -> 1")
     refused(configured(*again, *more, "flywheel.mix.original=5"), "flywheel.mix.original: 15000 -> 5")
     refused(configured(*again, *more, f"raw_dir={preflight.SAMPLES}"), "raw_dir")
+
+
+def test_resuming_with_other_prompts(configured, tmp_path):
+    for name in ("system", "user"):
+        (tmp_path / f"{name}.txt").write_text("{name}")
+    prompts = f"prompts.dir={tmp_path}"
+    folder = check(configured("run.name=first", prompts))
+    first = OmegaConf.load(folder / "config.yaml").prompts.digest
+    assert first == load_templates(tmp_path).digest
+    assert check(configured("run.name=first", "run.resume=true", prompts)) == folder
+    (tmp_path / "user.txt").write_text("Hello {name}")
+    refused(
+        configured("run.name=first", "run.resume=true", prompts),
+        f"prompts.dir={tmp_path} are not those the run began with (digest {first} then, ",
+        "restore system.txt and user.txt",
+    )
+    assert OmegaConf.load(folder / "config.yaml").prompts.digest == first
 
 
 def test_resuming_a_folder_that_is_no_run(configured, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.corpora import read_corpora
-from data_prep.dialogue import Dialogue, Utterance
+from data_prep.dialogue import DataError, Dialogue, Utterance
+from data_prep.dialogue import Row as CsvRow
 from data_prep.offline_expert import profile, respond
 from data_prep.prepare import LISTENER, SAMPLES, choose_responder, dialogue_rows, prepare
 from data_prep.prompt import load_templates, render
@@ -159,3 +161,50 @@ def test_a_profile_is_one_sentence():
 
 def test_data_prep_needs_no_training_stack(imported_with):
     assert imported_with("data_prep.prepare") == set()
+
+
+# ---- size ----
+
+HEADER = "Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID\n"
+
+
+def write_meld(raw_dir, train_lines: list[str]):
+    (raw_dir / "meld").mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        lines = train_lines if split == "train" else ["Hi,Ann,joy,0,0\n"]
+        (raw_dir / f"meld/{split}_sent_emo.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
+    return raw_dir
+
+
+def test_a_dialogue_at_a_time_is_held(tmp_path, monkeypatch):
+    held = []
+
+    def counting(dialogue, *more):
+        if dialogue.dialogue_id in ("train_9", "train_39"):
+            objects = gc.get_objects()
+            held.append([sum(isinstance(o, kind) for o in objects) for kind in (Dialogue, CsvRow)])
+        return dialogue_rows(dialogue, *more)
+
+    monkeypatch.setattr("data_prep.prepare.dialogue_rows", counting)
+    lines = [f"Line {i},{'AB'[i % 2]},joy,{i // 4},{i % 4}\n" for i in range(160)]
+    before = [sum(isinstance(o, kind) for o in gc.get_objects()) for kind in (Dialogue, CsvRow)]
+    prepare(write_meld(tmp_path / "raw", lines), tmp_path / "out")
+    assert len(held) == 2
+    for dialogues, rows in held:
+        assert dialogues - before[0] <= 2 and rows - before[1] <= 8
+
+
+def test_rows_that_do_not_stand_together_are_grouped_all_the_same(tmp_path):
+    lines = [f"Line {i},{'AB'[i % 2]},joy,{i // 3},{i % 3}\n" for i in range(12)]
+    prepare(write_meld(tmp_path / "sorted", lines), tmp_path / "a")
+    prepare(write_meld(tmp_path / "mixed", lines[::3] + lines[2::3] + lines[1::3]), tmp_path / "b")
+    assert read_rows(tmp_path / "a/train.parquet") == read_rows(tmp_path / "b/train.parquet")
+
+
+def test_a_missing_file_is_an_error_before_anything_is_written(tmp_path):
+    raw_dir = write_meld(tmp_path / "raw", ["Hi,Ann,joy,0,0\n"])
+    (raw_dir / "iemocap").mkdir()
+    (raw_dir / "iemocap_split.json").write_text('{"train": [], "dev": [], "test": ["Ses05F_impro01"]}')
+    with pytest.raises(DataError, match="Session5: no such session, but split 'test' names 'Ses05F_impro01'"):
+        prepare(raw_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

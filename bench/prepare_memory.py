@@ -1,0 +1,105 @@
+"""How time and memory of `make data` grow with the corpus, on made-up MELD files.
+
+    python -m bench.prepare_memory OUT_DIR [--utterances 10000 100000 1000000]
+
+Every size runs in a process of its own, as the command a user types; peak memory is what the kernel
+reports of it. Writes OUT_DIR/prepare_memory.csv and .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from rewards.labels import LABELS
+
+SIZES = [10_000, 100_000, 1_000_000]
+COLUMNS = ["utterances", "seconds", "utterances_per_second", "peak_mib", "parquet_mib"]
+_HEADER = ["Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID"]
+_SPEAKERS = ["Ann", "Bob", "Cyd", "Dee", "Eve"]
+_TURNS = 10  # of a dialogue, as many as in MELD
+_REST = 1_000  # utterances of dev and of test, whatever the size
+
+
+def write_corpus(folder: Path, utterances: int) -> None:
+    """Write `meld/{train,dev,test}_sent_emo.csv` with so many training utterances of 3 to 20 words."""
+    draw = random.Random(utterances)
+    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(5_000)]
+    (folder / "meld").mkdir(parents=True)
+    for split, count in (("train", utterances), ("dev", _REST), ("test", _REST)):
+        with (folder / f"meld/{split}_sent_emo.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(_HEADER)
+            for i in range(count):
+                text = " ".join(draw.choices(words, k=draw.randint(3, 20))) + draw.choice(".!?")
+                label = draw.choice(LABELS["meld"])
+                writer.writerow([i, text, draw.choice(_SPEAKERS), label, "", i // _TURNS, i % _TURNS])
+
+
+def measure(utterances: int) -> dict[str, float]:
+    """One row of `COLUMNS`: the command on a corpus of so many training utterances."""
+    with tempfile.TemporaryDirectory() as temporary:
+        raw, out = Path(temporary) / "raw", Path(temporary) / "out"
+        write_corpus(raw, utterances)
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "data_prep.prepare", "--raw-dir", str(raw), "--out-dir", str(out)],
+            stdout=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"data_prep.prepare failed on {utterances:,} utterances")
+        seconds = time.monotonic() - started
+        size = sum(path.stat().st_size for path in out.glob("*.parquet"))
+    total = utterances + 2 * _REST
+    values = [total, round(seconds, 1), round(total / seconds), usage.ru_maxrss / 1024, size / 2**20]
+    return dict(zip(COLUMNS, (round(v, 1) for v in values), strict=True))
+
+
+def draw_curve(rows: list[dict[str, float]], path: Path) -> None:
+    """Peak memory and time over utterances, both axes logarithmic."""
+    figure = Figure(figsize=(8, 3.2))
+    for axis, name, title in zip(
+        figure.subplots(1, 2), ("peak_mib", "seconds"), ("peak memory (MiB)", "seconds"), strict=True
+    ):
+        axis.loglog([r["utterances"] for r in rows], [r[name] for r in rows], marker="o")
+        axis.set_title(f"make data: {title}", fontsize=9)
+        axis.set_xlabel("utterances")
+        axis.grid(alpha=0.3, which="both")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Command line of `make bench-data`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out_dir", type=Path)
+    parser.add_argument("--utterances", type=int, nargs="+", default=SIZES, help="of the training split")
+    args = parser.parse_args()
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    print("".join(f"{name:>24}" for name in COLUMNS))
+    rows = []
+    for size in args.utterances:
+        rows.append(measure(size))
+        print("".join(f"{rows[-1][name]:>24,}" for name in COLUMNS), flush=True)
+    with (args.out_dir / "prepare_memory.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    draw_curve(rows, args.out_dir / "prepare_memory.png")
+    print(f"written to {args.out_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
