@@ -54,3 +54,43 @@ def test_an_address_where_nobody_answers():
     )  # fmt: skip
     assert done.returncode == 1
     assert "ClusterError: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9" in done.stderr
+
+
+def test_other_versions_of_ray_or_python(monkeypatch):
+    import ray
+    from omegaconf import OmegaConf
+    from ray._private.utils import check_version_info
+
+    from recipe import cluster
+
+    there = {"ray_version": "2.1.0", "python_version": "3.8.1"}
+
+    def init(**_):  # as Ray's own driver does when it meets the cluster
+        check_version_info(there, "node 10.0.0.1")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(cluster, "get_ppo_ray_runtime_env", lambda config: {"env_vars": {}})
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    config = OmegaConf.create({"trainer": {"nnodes": 1, "n_gpus_per_node": 1}})
+    with pytest.raises(cluster.ClusterError) as caught, cluster.connected(config):
+        raise AssertionError("connected")
+    here = f"Ray: {ray.__version__}, Python: {sys.version.split()[0]}"
+    assert f"runs Ray: 2.1.0, Python: 3.8.1, this process {here}: " in str(caught.value)
+    assert "same environment on every node" in str(caught.value)
+    assert cluster.version_mismatch("Could not find any running Ray instance.") is None
+
+
+def test_other_errors_of_ray_are_left_alone(monkeypatch):
+    import ray
+    from omegaconf import OmegaConf
+
+    from recipe import cluster
+
+    def init(**_):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(cluster, "get_ppo_ray_runtime_env", lambda config: {"env_vars": {}})
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(RuntimeError, match="something else"), cluster.connected(OmegaConf.create({})):
+        pass
