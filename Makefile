@@ -1,10 +1,13 @@
 # Names of commands only: what they do is in the modules, what they use in conf/.
 PYTHON ?= python3
 PY := .venv/bin/python
+LOCK = requirements/$(or $(PROFILE),cpu).lock
+COMPILE = .uv/bin/uv pip compile $(LOCK:.lock=.in) --override requirements/overrides-$(or $(PROFILE),cpu).txt \
+  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --no-header --no-annotate
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data bench-data leakage test test-unit lint eval chat judge report compare submit attach doctor lock clean-runs
+.PHONY: help setup train plan data bench-data leakage test test-unit lint eval chat judge report compare submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,19 +55,25 @@ compare: setup ## runs side by side, as a table and a page: make compare RUNS="a
 	@$(PY) -m recipe.compare $(RUNS)
 
 submit: setup ## train on a Ray cluster: make submit RAY_ADDRESS=http://head:8265 RUN_ROOT=/shared/runs [MODEL=...] [ARGS=...]
-	@.venv/bin/ray job submit --address "$(or $(RAY_ADDRESS),$(error RAY_ADDRESS=http://head:8265 is missing))" --runtime-env launch/runtime_env.yaml -- \
-	  python -m recipe.main $(SHORT) run.root="$(or $(RUN_ROOT),$(error RUN_ROOT=... is missing: a folder that all nodes share))" $(ARGS)
+	@$(PY) -m launch.submit submit --address "$(RAY_ADDRESS)" --run-root "$(RUN_ROOT)" -- $(SHORT) $(ARGS)
 
-attach: ## follow a submitted run again: make attach RAY_ADDRESS=... JOB=...  (ray job stop ends it)
-	@.venv/bin/ray job logs --follow --address "$(RAY_ADDRESS)" "$(or $(JOB),$(error JOB=... is missing))"
+attach: setup ## follow a submitted run again: make attach RAY_ADDRESS=... JOB=...
+	@$(PY) -m launch.submit attach --address "$(RAY_ADDRESS)" --job "$(JOB)"
+
+stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
+	@$(PY) -m launch.submit stop --address "$(RAY_ADDRESS)" --job "$(JOB)"
 
 doctor: setup ## what is installed, free, used and wrong
 	@$(PY) launch/doctor.py
 
-lock: ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu)
-	@test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv==0.13.9; }
-	@.uv/bin/uv pip compile requirements/$(or $(PROFILE),cpu).in --override requirements/overrides-$(or $(PROFILE),cpu).txt \
-	  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --no-header --no-annotate -o requirements/$(or $(PROFILE),cpu).lock
+lock: .uv/bin/uv ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu)
+	@$(COMPILE) -o $(LOCK)
+
+lock-check: .uv/bin/uv ## does requirements/<profile>.in still resolve to its lock file? (PROFILE=cpu|gpu)
+	@cp $(LOCK) .uv/checked.lock && $(COMPILE) -q -o .uv/checked.lock && diff $(LOCK) .uv/checked.lock && echo "$(LOCK) is what its .in resolves to"
+
+.uv/bin/uv:
+	@$(PYTHON) -m venv .uv && .uv/bin/pip install -q uv==0.13.9
 
 clean-runs: ## delete all runs (asks first; YES=1 does not)
 	@$(if $(YES),,printf 'delete runs/? [y/N] '; read answer; [ "$$answer" = y ] || exit 1;) rm -rf runs

@@ -49,7 +49,12 @@ def connected(config: Any) -> Iterator[None]:
         local = dict(OmegaConf.to_container(config.cluster, resolve=True), include_dashboard=False)
     else:
         _check_reachable(address)
-    ray.init(runtime_env=runtime_env, log_to_driver=True, **local)
+    try:
+        ray.init(runtime_env=runtime_env, log_to_driver=True, **local)
+    except RuntimeError as error:
+        if mismatch := version_mismatch(str(error)):
+            raise ClusterError(mismatch) from None
+        raise
     done = threading.Event()
     try:
         _wait_for(config.trainer.nnodes, config.trainer.n_gpus_per_node)
@@ -112,6 +117,20 @@ def _check_reachable(address: str) -> None:
             f"no Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}); start one, "
             "correct the address, or unset it to use this machine"
         ) from None
+
+
+def version_mismatch(message: str) -> str | None:
+    """What Ray's message says about other versions of Ray or Python, with the remedy; None if nothing."""
+    if "Version mismatch" not in message:
+        return None
+    cluster, here = (
+        ", ".join(line.strip() for line in part.splitlines()[1:3])
+        for part in message.split("was started with:")[1:3]
+    )
+    return (
+        f"the cluster runs {cluster}, this process {here}: build the same environment on every node "
+        "(launch/README.md), or unset RAY_ADDRESS to use this machine"
+    )
 
 
 def _wait_for(nodes: int, gpus: int) -> None:

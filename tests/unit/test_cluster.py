@@ -88,3 +88,43 @@ def test_a_lost_worker_is_named_with_its_cause(actor):
     said = lost_worker([died("RAY_KILL", "as it should"), actor])
     assert said.startswith("AgentLoopWorker (process 42): ")
     assert said.endswith(("SYSTEM_ERROR", "its node has died", "memory pressure"))
+
+
+def test_other_versions_of_ray_or_python(monkeypatch):
+    import ray
+    from omegaconf import OmegaConf
+    from ray._private.utils import check_version_info
+
+    from recipe import cluster
+
+    there = {"ray_version": "2.1.0", "python_version": "3.8.1"}
+
+    def init(**_):  # as Ray's own driver does when it meets the cluster
+        check_version_info(there, "node 10.0.0.1")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(cluster, "get_ppo_ray_runtime_env", lambda config: {"env_vars": {}})
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    config = OmegaConf.create({"trainer": {"nnodes": 1, "n_gpus_per_node": 1}})
+    with pytest.raises(cluster.ClusterError) as caught, cluster.connected(config):
+        raise AssertionError("connected")
+    here = f"Ray: {ray.__version__}, Python: {sys.version.split()[0]}"
+    assert f"runs Ray: 2.1.0, Python: 3.8.1, this process {here}: " in str(caught.value)
+    assert "same environment on every node" in str(caught.value)
+    assert cluster.version_mismatch("Could not find any running Ray instance.") is None
+
+
+def test_other_errors_of_ray_are_left_alone(monkeypatch):
+    import ray
+    from omegaconf import OmegaConf
+
+    from recipe import cluster
+
+    def init(**_):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(cluster, "get_ppo_ray_runtime_env", lambda config: {"env_vars": {}})
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(RuntimeError, match="something else"), cluster.connected(OmegaConf.create({})):
+        pass
