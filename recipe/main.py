@@ -59,7 +59,11 @@ def explain(error: HydraException) -> str:
 
 def main() -> None:
     """Entry point; turns the shortcuts of the command line into Hydra overrides first."""
-    sys.argv[1:] = expand(sys.argv[1:], os.environ)
+    try:
+        sys.argv[1:] = expand(sys.argv[1:], os.environ)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints and exits by itself
     try:
         _train()

@@ -65,9 +65,17 @@ def _quoted(value: str) -> str:
 
 
 def count_gpus(environment: MutableMapping[str, str]) -> int:
-    """GPUs that this machine shows; 0 when PROFILE=cpu asks for none."""
+    """GPUs of this machine, or of the best node at RAY_ADDRESS; 0 when PROFILE=cpu asks for none.
+
+    Raises:
+        ClusterError: no cluster answers at RAY_ADDRESS.
+    """
     if environment.get("PROFILE") == "cpu":
         return 0
+    if address := environment.get("RAY_ADDRESS"):
+        from recipe.nodes import accelerators
+
+        return max(accelerators(address), default=0)
     import torch
 
     return torch.cuda.device_count()

@@ -9,7 +9,8 @@ import sys
 import pytest
 from ray.core.generated.common_pb2 import ActorDeathCause, ActorDiedErrorContext
 
-from recipe.cluster import lost_worker, shortage
+from recipe.cluster import lost_worker
+from recipe.nodes import real_gpus, shortage
 
 
 def node(gpus: float | None = None, alive: bool = True) -> dict:
@@ -55,6 +56,11 @@ def test_an_address_where_nobody_answers():
     )  # fmt: skip
     assert done.returncode == 1
     assert "ClusterError: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9" in done.stderr
+
+
+def test_only_gpus_that_are_there_choose_the_hardware():
+    assert real_gpus({"GPU": 8.0, "accelerator_type:H100": 1.0, "CPU": 4.0}) == 8
+    assert real_gpus({"GPU": 2.0, "CPU": 4.0}) == real_gpus({"CPU": 4.0}) == 0
 
 
 def dead(**cause) -> dict:

@@ -1,0 +1,89 @@
+"""What can be known of a Ray cluster before anything runs on it. Imports no veRL."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+
+class ClusterError(ValueError):
+    """The cluster cannot be reached, or is not what a run asks for; the message names the remedy."""
+
+
+def check_reachable(address: str) -> None:
+    """Knock at a cluster's door: Ray itself would try for minutes. Names such as ``auto`` are left to it.
+
+    Raises:
+        ClusterError: nobody answers.
+    """
+    host, found, port = address.rpartition("//")[2].rpartition(":")
+    if not found or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}); start one, "
+            "correct the address, or unset it to use this machine"
+        ) from None
+
+
+def accelerators(address: str) -> list[int]:
+    """GPUs of every node of the cluster at ``address``; logical ones, which stand for CPU ranks, count 0.
+
+    Raises:
+        ClusterError: nobody answers, or it runs another version.
+    """
+    check_reachable(address)
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except RuntimeError as error:
+        if mismatch := version_mismatch(str(error)):
+            raise ClusterError(mismatch) from None
+        raise
+    try:
+        return [real_gpus(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()
+
+
+def real_gpus(resources: Mapping[str, float]) -> int:
+    """GPUs of a node that are there: Ray names their type, where ``ray start --num-gpus`` only counts."""
+    return int(resources.get("GPU", 0)) if any(r.startswith("accelerator_type:") for r in resources) else 0
+
+
+def version_mismatch(message: str) -> str | None:
+    """What Ray's message says about other versions of Ray or Python, with the remedy; None if nothing."""
+    if "Version mismatch" not in message:
+        return None
+    cluster, here = (
+        ", ".join(line.strip() for line in part.splitlines()[1:3])
+        for part in message.split("was started with:")[1:3]
+    )
+    return (
+        f"the cluster runs {cluster}, this process {here}: build the same environment on every node "
+        "(launch/README.md), or unset RAY_ADDRESS to use this machine"
+    )
+
+
+def shortage(found: Sequence[Mapping[str, Any]], nodes: int, gpus: int) -> str | None:
+    """What a cluster lacks for ``nodes`` nodes of ``gpus`` GPUs each; None if nothing.
+
+    Args:
+        found: as `ray.nodes` describes them.
+        nodes: trainer.nnodes.
+        gpus: trainer.n_gpus_per_node (logical GPUs on a CPU cluster).
+    """
+    have = [int(node["Resources"].get("GPU", 0)) for node in found if node["Alive"]]
+    if sum(count >= gpus for count in have) >= nodes:
+        return None
+    shown = ", ".join(map(str, have)) or "none"
+    return (
+        f"the run asks for {nodes} node(s) with {gpus} GPU(s) each (trainer.nnodes and n_gpus_per_node), "
+        f"the cluster has {len(have)} node(s) with {shown}. Change the settings or add nodes; a machine "
+        "without accelerator stands for as many as `ray start --num-gpus` says"
+    )
