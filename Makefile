@@ -7,7 +7,7 @@ COMPILE = .uv/bin/uv pip compile $(LOCK:.lock=.in) --override requirements/overr
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data bench-data leakage test test-unit lint eval chat judge report compare submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train plan data bench-data leakage test test-unit lint ablate eval chat judge report compare submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test-unit: setup ## the unit tests alone (2 minutes)
 
 lint: setup ## ruff: style and formatting
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+ablate: setup ## Table 2, setting after setting over seeds: make ablate [MODEL=...] [RAW_DIR=...] [NAME=...] [SEEDS=1,2,3]
+	@$(PY) -m recipe.ablate $(SHORT) $(if $(SEEDS),SEEDS=$(SEEDS)) $(ARGS)
 
 eval: setup ## score without training: make eval MODEL=... | RUN=<name> [RAW_DIR=...] [ARGS="evaluate.samples=8"]
 	@$(PY) -m recipe.score $(SHORT) $(if $(RUN),RUN=$(RUN)) $(ARGS)

@@ -24,6 +24,7 @@ from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates, render
 from data_prep.rows import make_row, read_rows
+from recipe.run_files import run_folder
 from recipe.shortcuts import CONF, expand
 from rewards.labels import LABELS
 from rewards.parse import parse_output
@@ -79,9 +80,7 @@ def from_run(name: str) -> Checkpoint:
         ValueError: there is no such run, or it has not got that far.
     """
     run, _, stage = name.partition(":")
-    folder = Path(run) if Path(run).is_dir() else Path("runs") / run
-    if not (folder / "config.yaml").is_file():
-        raise ValueError(f"{folder} is no run: it has no config.yaml")
+    folder = run_folder(run)
     found = {"cold": folder / "iter_0/sft/model"}
     for k in sorted(int(p.name.removeprefix("iter_")) for p in folder.glob("iter_[1-9]*")):
         found |= {"rl": folder / f"iter_{k}/rl/model", "retrained": folder / f"iter_{k}/sft/model"}

@@ -20,6 +20,7 @@ from scipy import stats
 from data_prep.experts import Answers, ExpertError, Request, Settings, ask_all, cache_dir, load_experts
 from data_prep.personas import read_profiles
 from data_prep.rows import read_rows
+from recipe.run_files import run_folder
 from rewards.labels import corpus_labels
 from rewards.parse import ParsedOutput, parse_output
 
@@ -265,8 +266,8 @@ def main() -> int:
     parser.add_argument("--judge", default="endpoint", help="a file of conf/expert; each endpoint is a judge")
     parser.add_argument("--rows", type=int, help="at most so many pairs")
     args = parser.parse_args()
-    folder = Path(args.run) if Path(args.run).is_dir() else Path("runs") / args.run
     try:
+        folder = run_folder(args.run)
         if (settings := load_experts(args.judge)) is None:
             raise ExpertError("there is no offline judge; name an endpoint: --judge endpoint or mixed")
         judge(folder, args.a, args.b, settings, args.rows)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from recipe.main import explain
+from recipe.run_files import run_folder
 from recipe.shortcuts import CONF, expand
 
 
@@ -55,9 +56,7 @@ def _of_model(arguments: Sequence[str]) -> DictConfig:
 
 
 def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
-    folder = Path(run) if Path(run).is_dir() else Path("runs") / run
-    if not (folder / "config.yaml").is_file():
-        raise ValueError(f"{folder} is no run: it has no config.yaml")
+    folder = run_folder(run)
     config = OmegaConf.load(folder / "config.yaml")
     names = {"RAW_DIR": "raw_dir", "NAME": "run.name"}
     dotted = [f"{names.get(key, key)}={value}" for key, _, value in (a.partition("=") for a in arguments)]

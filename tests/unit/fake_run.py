@@ -125,7 +125,7 @@ def make_run(folder: Path, seed: int = 1, test_accuracy: tuple[float, ...] = (0.
             data |= {"val-core/meld/acc/mean@1": 0.4 + 0.01 * step} if step % 2 else {}
             metrics.append({"step": step, "data": data})
         (rl / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in metrics))
-        buffer, _ = grow(
+        buffer, *_ = grow(
             buffer, recorded, TEMPLATES, iteration=k, model="abc", min_reward=0.1,
             mix={"original": 100, "self_play": 100}, seed=seed,
         )  # fmt: skip

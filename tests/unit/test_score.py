@@ -21,6 +21,7 @@ def run(tmp_path, monkeypatch):
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("self_emo", overrides=["run.name=mine", "test_rows=8", "run.seed=5"])
     OmegaConf.save(config, folder / "config.yaml")
+    (folder / "state.json").write_text("{}")
     return folder
 
 
@@ -53,7 +54,7 @@ def test_a_run_is_scored_with_its_own_settings(run):
     [
         ([], "name one"),
         (["MODEL=tiny", "RUN=mine"], "name one"),
-        (["RUN=/nowhere"], "is no run"),
+        (["RUN=/nowhere"], "no run, there is no state.json"),
     ],
 )
 def test_what_cannot_be_scored(arguments, said):

@@ -1,0 +1,170 @@
+"""`make ablate`: the settings of Table 2, one run after the other over several seeds, as one table.
+
+`python -m recipe.ablate [MODEL=...] [RAW_DIR=...] [NAME=...] [SEEDS=1,2,3] [hydra overrides]`. Every run is
+a `make train` of its own; what is finished is not done again, what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from recipe.compare import compare_runs
+from recipe.preflight import flatten
+from recipe.report import write_text
+from recipe.run_files import read_json
+from recipe.shortcuts import CONF
+from recipe.statistics import across_runs
+
+#: Name of a run -> the experiment whose differences from the full method it has.
+SETTINGS = {
+    "full": None,
+    "cold": "ablation_cold",
+    "grpo": "ablation_grpo",
+    "original": "ablation_original_only",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table: the checkpoint ``stage`` of the runs of ``setting``.
+
+    ``paper`` is the paper's average accuracy in percent with Qwen3-4B (Tables 1 and 2), if it has one.
+    """
+
+    title: str
+    setting: str
+    stage: str
+    paper: float | None
+
+
+LINES = (
+    Line("zero-shot", "full", "base", 52.96),
+    Line("SFT on expert data only", "full", "cold", None),
+    Line("full, before retraining", "full", "rl", None),
+    Line("SELF-EMO (full)", "full", "retrained", 59.29),
+    Line("w/ COLD", "cold", "retrained", 57.15),
+    Line("w/o SELF-GRPO", "grpo", "retrained", 56.15),
+    Line("w/o SELF-EMO", "original", "rl", 54.11),
+)
+
+
+def overrides_of(experiment: str | None) -> list[str]:
+    """What an ablation changes, as Hydra overrides, so that it can be laid over any experiment.
+
+    Args:
+        experiment: a file of ``conf/experiment`` that builds on ``paper``, directly or through another.
+    """
+    if experiment is None:
+        return []
+    content = yaml.safe_load((CONF / f"experiment/{experiment}.yaml").read_text())
+    parents = [name for name in content.pop("defaults") if name not in ("paper", "_self_")]
+    inherited = [override for name in parents for override in overrides_of(name)]
+    own = [f"{key}={yaml.safe_dump(value, default_flow_style=True).strip()}" if isinstance(value, list)
+           else f"{key}={value}" for key, value in flatten(content).items()]  # fmt: skip
+    return inherited + own
+
+
+def commands(arguments: Sequence[str]) -> tuple[str, dict[tuple[str, int], list[str]]]:
+    """What has to be run.
+
+    Args:
+        arguments: of the command line.
+
+    Returns:
+        The runs' common name, and (setting, seed) -> arguments of `recipe.main`.
+
+    Raises:
+        ValueError: SEEDS is no list of numbers.
+    """
+    given = dict(a.split("=", 1) for a in arguments if a.startswith(("NAME=", "SEEDS=")))
+    rest = [a for a in arguments if not a.startswith(("NAME=", "SEEDS="))]
+    name, seeds = given.get("NAME") or "ablation", given.get("SEEDS") or "1,2,3"
+    if not all(seed.strip().isdigit() for seed in seeds.split(",")):
+        raise ValueError(f"SEEDS={seeds}: give whole numbers with commas between them")
+    found = {}
+    for seed in map(int, seeds.split(",")):
+        for setting, experiment in SETTINGS.items():
+            stages = ["evaluate.stages=[base,cold,rl,retrained]"] if experiment is None else []
+            changes = [*overrides_of(experiment), *stages, f"run.seed={seed}"]
+            found[setting, seed] = [f"NAME={name}-{setting}-s{seed}", *rest, *changes]
+    return name, found
+
+
+def table(summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Table 2 in the paper's layout, as Markdown.
+
+    Args:
+        summaries: setting -> one entry a seed: stage -> corpus -> measures.
+    """
+    corpora = [c for c in summaries["full"][0]["retrained"] if c != "avg"]
+    heads = [f"{c} acc / wF1" for c in corpora] + ["avg acc", "avg wF1", "paper's avg acc (Qwen3-4B)"]
+    lines = [f"| setting | seeds | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    for line in LINES:
+        runs = [run[line.stage] for run in summaries.get(line.setting, []) if line.stage in run]
+        if not runs:
+            continue
+        mean = across_runs(runs)
+        cells = [f"{_percent(mean[c]['accuracy'])} / {_percent(mean[c]['weighted_f1'])}" for c in corpora]
+        cells += [_percent(mean["avg"]["accuracy"]), _percent(mean["avg"]["weighted_f1"])]
+        cells.append("" if line.paper is None else f"{line.paper:.2f}")
+        lines.append(f"| {line.title} | {len(runs)} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Percent, mean ± standard deviation over seeds. The last column is the paper's, not measured here.",
+    ]
+    return "\n".join(lines)
+
+
+def _percent(value: tuple[float, float]) -> str:
+    return f"{100 * value[0]:.2f} ± {100 * value[1]:.2f}"
+
+
+def nothing_to_add(folder: Path) -> bool:
+    """Does the full run of this folder already learn from all expert responses that there are?"""
+    counts = read_json(folder / "iter_0/buffer/counts.json")
+    return counts["with_response"] >= counts["rows"]
+
+
+def main() -> int:
+    """Command line of `make ablate`."""
+    try:
+        name, planned = commands(sys.argv[1:])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    root = Path(next((a.partition("=")[2] for a in sys.argv[1:] if a.startswith("run.root=")), "runs"))
+    summaries: dict[str, list[dict[str, Any]]] = {}
+    folders = []
+    for number, ((setting, seed), arguments) in enumerate(planned.items(), start=1):
+        folder = root / f"{name}-{setting}-s{seed}"
+        print(f"== {number} of {len(planned)}: {folder.name}", flush=True)
+        if setting == "cold" and nothing_to_add(root / f"{name}-full-s{seed}"):
+            print("   left out: the full run learns from every expert response that there is already")
+            continue
+        resume = ["run.resume=true"] if folder.exists() else []
+        status = subprocess.run([sys.executable, "-m", "recipe.main", *arguments, *resume]).returncode
+        if status:
+            print(
+                f"error: {folder.name} ended with status {status}; the same command goes on", file=sys.stderr
+            )
+            return status
+        folders.append(folder)
+        stages = OmegaConf.load(folder / "config.yaml").evaluate.stages
+        found = {stage: read_json(folder / f"eval/{stage}/summary.json") for stage in stages}
+        summaries.setdefault(setting, []).append(found)
+    text = table(summaries)
+    path = write_text(root / f"{name}-table2.md", text + "\n")
+    print(f"\n{text}\n\ntable: {path}\npage: {compare_runs(folders)[1]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
