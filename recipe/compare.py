@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipe import figures
 from recipe.report import render_page, write_text
 from recipe.run_files import (
+    CHECKPOINT_NAMES,
     MEASURE_NAMES,
     STAGE_NAMES,
     read_evaluation,
@@ -95,7 +96,7 @@ def shared_stages(runs: Sequence[Run]) -> list[str]:
         ValueError: there is none, or the corpora differ.
     """
     stages = [stage for stage in STAGE_NAMES if all(stage in run.summaries for run in runs)]
-    if not stages:
+    if not set(stages) & set(CHECKPOINT_NAMES):
         raise ValueError("the runs have no checkpoint that all of them scored")
     if len({frozenset(run.summaries[stage]) for run in runs for stage in stages}) > 1:
         raise ValueError("the runs were scored on different corpora")
@@ -192,7 +193,7 @@ def compare_runs(folders: Sequence[Path]) -> tuple[str, Path]:
         groups=groups,
         differences=differences(groups),
         means={name: means(group, stages) for name, group in groups.items()},
-        tests=tests_between(groups, stages),
+        tests=tests_between(groups, [stage for stage in stages if stage in CHECKPOINT_NAMES]),
         charts=figures.rl_charts(curves),
     )
     return table(groups, stages), write_text(folders[0].parent / "compare.html", page)

@@ -33,6 +33,7 @@ from data_prep.prepare import SAMPLES, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates
 from data_prep.rows import read_rows, write_rows
 from recipe import models, versions
+from recipe.baselines import BASELINES
 from recipe.buffer import draw_mix, draw_record, draw_stratified, grow, read_rollouts
 from recipe.evaluate import read_answers, score_answers
 from recipe.fit_prompts import fit_rows
@@ -60,6 +61,7 @@ class Flywheel:
         """
         versions.record(self.folder)
         self._step("data", self._prepare_data)
+        self._score_baselines()
         self._step("base", self._make_base)
         self._step("iter_0/buffer", self._seed_buffer)
         self._step("iter_0/sft", lambda work: self._sft(work, "iter_0", self.base))
@@ -80,6 +82,7 @@ class Flywheel:
             As `run`.
         """
         self._step("data", self._prepare_data)
+        self._score_baselines()
         self._step("base", self._make_base)
         return self._results()
 
@@ -88,8 +91,9 @@ class Flywheel:
         self._evaluate(checkpoints)
         write_report(self.folder)
         return {
-            stage: json.loads((self.folder / f"eval/{stage}/summary.json").read_text())
-            for stage in checkpoints
+            stage: json.loads(path.read_text())
+            for stage in (*BASELINES, *checkpoints)
+            if (path := self.folder / f"eval/{stage}/summary.json").exists()
         }
 
     # ------------------------------------------------------------------ steps
@@ -304,10 +308,20 @@ class Flywheel:
         with self._timed("eval/answers"):
             self._retried(lambda: run_stage("evaluate", config, work, total=None))
         for stage in pending:
-            self._step(f"eval/{stage}", lambda step, s=stage: self._score(step, rows, work / s))
+            self._step(f"eval/{stage}", lambda step, s=stage: self._score(step, rows, read_answers(work / s)))
 
-    def _score(self, work: Path, rows: list[dict[str, Any]], answers: Path) -> None:
-        records = score_answers(rows, read_answers(answers))
+    def _score_baselines(self) -> None:
+        """What needs no language model; before training, so that nothing late depends on it."""
+        pending = {n: answer for n, answer in BASELINES.items() if not (self.folder / f"eval/{n}").exists()}
+        splits = [read_rows(self.folder / f"data/{s}.parquet") for s in ("train", "test") if pending]
+        for name, answer in pending.items():
+            try:
+                self._step(f"eval/{name}", lambda work, a=answer: self._score(work, splits[1], a(*splits)))
+            except ValueError as error:
+                print(f"no {name} baseline: {error}", flush=True)
+
+    def _score(self, work: Path, rows: list[dict[str, Any]], answers: dict[str, str]) -> None:
+        records = score_answers(rows, answers)
         _write_json(work / "records.json", records)
         _write_json(work / "summary.json", summarise(records))
         found = json.loads((self.folder / "data/leakage.json").read_text())

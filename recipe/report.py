@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from recipe import circularity, diversity, figures, versions
 from recipe.browser import shown_groups
 from recipe.run_files import (
+    CHECKPOINT_NAMES,
     MEASURE_NAMES,
     STAGE_NAMES,
     RlStage,
@@ -80,6 +81,7 @@ def write_report(folder: Path) -> Path:
         ),
     )
     records = read_evaluation(folder, "records")
+    written = {stage: rows for stage, rows in records.items() if stage in CHECKPOINT_NAMES}
     results = read_summaries(folder, records)
     clean = {
         stage: table
@@ -101,15 +103,15 @@ def write_report(folder: Path) -> Path:
         detailed={stage: table for stage, table in results.items() if "ece" in table["avg"]},
         intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
         clean=clean,
-        comparisons=compare(records, list(itertools.combinations(records, 2))),
+        comparisons=compare(records, _pairs(list(records))),
         warnings=circularity.warnings(_moments(stages, records)),
         iterations=[
             {"name": stage.name, "kinds": circularity.describe_stage(stage.groups)}
             for stage in stages
             if stage.groups
         ],
-        mistakes=_mistakes(records),
-        replies={stage: _replies(rows) for stage, rows in records.items()},
+        mistakes=_mistakes(written),
+        replies={stage: _replies(rows) for stage, rows in written.items()},
         drift_charts=_drift_charts(buffers),
         group_charts=_group_charts(stages),
         reliability=_reliability_charts(results),
@@ -149,6 +151,14 @@ def write_text(target: Path, text: str) -> Path:
     part.write_text(text, encoding="utf-8")
     part.replace(target)
     return target
+
+
+def _pairs(stages: Sequence[str]) -> list[tuple[str, str]]:
+    """What is tested: checkpoints with each other, and the last of them with the better baseline."""
+    checkpoints = [stage for stage in stages if stage in CHECKPOINT_NAMES]
+    return list(itertools.combinations(checkpoints, 2)) + [
+        ("tfidf", stage) for stage in checkpoints[-1:] if "tfidf" in stages
+    ]
 
 
 # ---- circularity ----

@@ -16,12 +16,15 @@ from recipe.buffer import best_rollouts
 from recipe.circularity import Group, describe_group
 from recipe.measures import summarise
 
-STAGE_NAMES = {
+BASELINE_NAMES = {"majority": "majority class", "tfidf": "TF-IDF, logistic regression"}
+CHECKPOINT_NAMES = {
     "base": "base model",
     "cold": "after cold start",
-    "rl": "after RL (SELF-GRPO)",
+    "rl": "after RL",
     "retrained": "after retraining on B",
 }
+#: Everything that is scored on the test splits, in the order of the tables.
+STAGE_NAMES = BASELINE_NAMES | CHECKPOINT_NAMES
 #: The measures of the headline tables, and what pages and terminal call them.
 MEASURE_NAMES = {
     "accuracy": "accuracy",

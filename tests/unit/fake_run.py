@@ -19,6 +19,7 @@ from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates
 from data_prep.rows import ground_truth, write_rows
+from recipe.baselines import BASELINES
 from recipe.buffer import grow
 from recipe.circularity import is_self_labelled
 from recipe.evaluate import score_answers
@@ -131,9 +132,11 @@ def make_run(folder: Path, seed: int = 1, test_accuracy: tuple[float, ...] = (0.
         )  # fmt: skip
         write_rows(buffer, folder / f"iter_{k}/buffer/buffer.parquet")
         state |= {f"iter_{k}/rl": 60.0, f"iter_{k}/buffer": 1.0}
+    answers = {name: baseline(train, test) for name, baseline in BASELINES.items()}
     for stage, accuracy in zip(("cold", "rl", "retrained"), test_accuracy, strict=True):
-        answers = {row["extra_info"]["row_id"]: answer(row, accuracy, draw) for row in test}
-        records, out = score_answers(test, answers), folder / f"eval/{stage}"
+        answers[stage] = {row["extra_info"]["row_id"]: answer(row, accuracy, draw) for row in test}
+    for stage, texts in answers.items():
+        records, out = score_answers(test, texts), folder / f"eval/{stage}"
         out.mkdir(parents=True)
         (out / "records.json").write_text(json.dumps(records))
         (out / "summary.json").write_text(json.dumps(summarise(records)))
