@@ -120,7 +120,8 @@ def fetch(remote: Remote, raw_dir: str | Path, base: str = BASE) -> bool:
     part = target.with_name(target.name + ".part")
     by_hand = f"fetch {url} on a machine that can, put it at {target} and run this again to check it"
     problem, begun_before = "", part.exists()
-    with tqdm(total=remote.size, desc=f"  {remote.target}", unit="B", unit_scale=True, leave=False) as bar:
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=remote.size, desc=remote.target, unit="B", unit_scale=True, disable=quiet) as bar:
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_PAUSE * 2 ** (attempt - 1))

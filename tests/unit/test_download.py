@@ -114,6 +114,7 @@ def test_servers_with_their_own_mind(server, tmp_path, trouble):
     server.script = [trouble]
     assert fetch(REMOTE, tmp_path, server.url)
     assert (tmp_path / "meld/a.csv").read_bytes() == CONTENT
+    assert len(server.asked) == (1 if trouble == "no ranges" else 2)
 
 
 @pytest.mark.parametrize("length", [1000, len(CONTENT), len(CONTENT) + 5])
