@@ -7,7 +7,7 @@ COMPILE = .uv/bin/uv pip compile $(LOCK:.lock=.in) --override requirements/overr
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan data bench-data leakage test test-unit lint ablate eval chat judge report compare submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train plan download data bench-data leakage test test-unit lint ablate eval chat judge report compare submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ plan: setup ## memory, hours and what would not fit, before anything starts: mak
 
 leakage: setup ## test text that stands in training text: make leakage RAW_DIR=...
 	@$(PY) -m data_prep.leakage --raw-dir $(or $(RAW_DIR),$(error RAW_DIR=... is missing))
+
+download: setup ## MELD and EmoryNLP from their authors' repository, checked: make download RAW_DIR=...
+	@$(PY) -m data_prep.download $(or $(RAW_DIR),$(error RAW_DIR=... is missing))
 
 data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed] [TOKENIZER=folder]
 	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) $(if $(EXPERT),--expert $(EXPERT)) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))

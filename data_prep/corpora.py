@@ -1,8 +1,8 @@
 """Finds the corpora below one folder and reads them all.
 
-Layout: ``meld/{train,dev,test}_sent_emo.csv``, ``emorynlp/emorynlp_{train,dev,test}_final.csv``, and
-``iemocap/Session1..5`` with ``iemocap_split.json`` next to or inside ``iemocap``. Any of the three may be
-absent.
+Layout: ``meld/{train,dev,test}_sent_emo.csv``, ``emorynlp/emorynlp_{train,dev,test}_final.csv`` (or
+EmoryNLP's own ``emotion-detection-{trn,dev,tst}.json``), and ``iemocap/Session1..5`` with
+``iemocap_split.json`` next to or inside ``iemocap``. Any of the three may be absent.
 """
 
 from __future__ import annotations
@@ -12,28 +12,32 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from data_prep import emorynlp, iemocap, meld
+from data_prep import emorynlp, emorynlp_json, iemocap, meld
 from data_prep.dialogue import DataError, Dialogue
 from rewards.labels import LABELS
 
 SPLITS = iemocap.SPLITS
 _CSV_NAMES = {"meld": "{split}_sent_emo.csv", "emorynlp": "emorynlp_{split}_final.csv"}
-_CSV_READERS = {"meld": meld.read_split, "emorynlp": emorynlp.read_split}
+_READERS = {
+    ("meld", ".csv"): meld.read_split,
+    ("emorynlp", ".csv"): emorynlp.read_split,
+    ("emorynlp", ".json"): emorynlp_json.read_split,
+}
 _SPLIT_FILE = "iemocap_split.json"
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusFiles:
-    """Where a corpus lies: its folder, one CSV file per split, or (IEMOCAP) the one file with the split."""
+    """Where a corpus lies: its folder, one file per split, or (IEMOCAP) the one file with the split."""
 
     root: Path
-    csv_files: dict[str, Path]
+    split_files: dict[str, Path]
     split_file: Path | None = None
 
     def paths(self) -> list[Path]:
         """Every file that is read."""
         if self.split_file is None:
-            return list(self.csv_files.values())
+            return list(self.split_files.values())
         splits = iemocap.load_splits(self.split_file)
         found = iemocap.dialogue_files(self.root, splits, self.split_file)
         return [self.split_file, *(path for *_, transcript, notes in found for path in (transcript, notes))]
@@ -61,7 +65,9 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
     absent = [name for name in LABELS if name in wanted and name not in present]
     if not present or (corpora and absent):
         looked_for = _looked_for(absent or LABELS)
-        raise DataError(raw_dir, None, f"found no {looked_for}", "download a corpus and lay it out like this")
+        raise DataError(
+            raw_dir, None, f"found no {looked_for}", "make download RAW_DIR=... fetches MELD and EmoryNLP"
+        )
     return {name: _corpus_files(raw_dir, name) for name in LABELS if name in present}
 
 
@@ -85,7 +91,9 @@ def read_corpora(
             wanted = {split: ids[split] for split in SPLITS if split in splits}
             parts.append(iemocap.read_release(files.root, wanted, files.split_file))
         parts += [
-            _CSV_READERS[name](path, split) for split, path in files.csv_files.items() if split in splits
+            _READERS[name, path.suffix](path, split)
+            for split, path in files.split_files.items()
+            if split in splits
         ]
     return chain.from_iterable(parts)
 
@@ -93,6 +101,7 @@ def read_corpora(
 def _looked_for(names: Iterable[str]) -> str:
     every = "{" + ",".join(SPLITS) + "}"
     folders = {name: f"{name}/{pattern.format(split=every)}" for name, pattern in _CSV_NAMES.items()}
+    folders["emorynlp"] += " (or emotion-detection-{trn,dev,tst}.json)"
     folders["iemocap"] = f"iemocap/Session{{1..5}} with {_SPLIT_FILE}"
     return " or ".join(folders[name] for name in names)
 
@@ -101,6 +110,18 @@ def _corpus_files(raw_dir: Path, name: str) -> CorpusFiles:
     root = raw_dir / name
     if name in _CSV_NAMES:
         paths = {split: root / _CSV_NAMES[name].format(split=split) for split in SPLITS}
+        own = {
+            split: root / f"emotion-detection-{short}.json" for split, short in emorynlp_json.NAMES.items()
+        }
+        if name == "emorynlp" and any(path.is_file() for path in own.values()):
+            if any(path.is_file() for path in paths.values()):
+                raise DataError(
+                    root,
+                    None,
+                    "both the CSV files and the JSON files of EmoryNLP, which hold different utterances",
+                    "move one of the two away",
+                )
+            paths = own
         for path in paths.values():
             if not path.is_file():
                 raise DataError(

@@ -316,11 +316,12 @@ class Flywheel:
         splits = [read_rows(self.folder / f"data/{s}.parquet") for s in ("train", "test") if pending]
         for name, answer in pending.items():
             try:
-                self._step(f"eval/{name}", lambda work, a=answer: self._score(work, splits[1], a(*splits)))
+                said = {row_id: [text] for row_id, text in answer(*splits).items()}
+                self._step(f"eval/{name}", lambda work, s=said: self._score(work, splits[1], s))
             except ValueError as error:
                 print(f"no {name} baseline: {error}", flush=True)
 
-    def _score(self, work: Path, rows: list[dict[str, Any]], answers: dict[str, str]) -> None:
+    def _score(self, work: Path, rows: list[dict[str, Any]], answers: dict[str, list[str]]) -> None:
         records = score_answers(rows, answers)
         _write_json(work / "records.json", records)
         _write_json(work / "summary.json", summarise(records))

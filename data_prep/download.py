@@ -1,0 +1,207 @@
+"""Fetch MELD and EmoryNLP: pinned versions, checked, continued where a download was cut off.
+
+`python -m data_prep.download RAW_DIR` (`make download RAW_DIR=...`). IEMOCAP is given out under a signed
+licence only; what to do about it is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+BASE = "https://raw.githubusercontent.com/declare-lab/MELD"
+_ATTEMPTS, _TIMEOUT, _BLOCK = 5, 30.0, 1 << 16
+_PAUSE = 1.0  # seconds before the second attempt, doubled before every further one
+
+IEMOCAP = """IEMOCAP cannot be downloaded by a program. To use it:
+  1. ask for the release at https://sail.usc.edu/iemocap/iemocap_release.htm (a licence form);
+  2. unpack it, so that {raw_dir}/iemocap/Session1/dialog/transcriptions and .../EmoEvaluation are
+     there, up to Session5 (sound and video are not needed);
+  3. write {raw_dir}/iemocap_split.json: {{"train": ["Ses01F_impro01", ...], "dev": [...], "test": [...]}}."""
+
+
+class DownloadError(ValueError):
+    """A file could not be had; the message names its address and the remedy."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file.
+
+    Attributes:
+        target: below RAW_DIR.
+        path: below `BASE`, beginning with the commit that is pinned.
+        size: in bytes.
+        sha256: of the whole file, line endings as they are (MELD: CR LF, EmoryNLP: LF).
+    """
+
+    target: str
+    path: str
+    size: int
+    sha256: str
+
+
+FILES = (
+    Remote(
+        "meld/train_sent_emo.csv",
+        "ca3e1266db4cc4a4e802156e2f721c4cd114a696/data/MELD/train_sent_emo.csv",
+        1_119_290,
+        "d2fa2d6529cf03cac2989efec05c9b27d8fd2f4c8fc5974c7ae88aa537fa02db",
+    ),
+    Remote(
+        "meld/dev_sent_emo.csv",
+        "ca3e1266db4cc4a4e802156e2f721c4cd114a696/data/MELD/dev_sent_emo.csv",
+        121_640,
+        "2e89c6f8aa182d6f62f8c6331aece905ac7273ca4999660bfb5213e1d0370c1c",
+    ),
+    Remote(
+        "meld/test_sent_emo.csv",
+        "76e4ed20032322e47bbe04d3b5179f9b2e35bec9/data/MELD/test_sent_emo.csv",
+        294_526,
+        "8d37103938f7067600839fe29d5a114a6cd1bcdafb75bec101e06464c5006888",
+    ),
+    # EmoryNLP's files stood at the top of the repository when they came in; data/emorynlp/ came later.
+    Remote(
+        "emorynlp/emorynlp_train_final.csv",
+        "a0e0589835bd5204c3b1e2fcbc852f181e2086ea/emorynlp_train_final.csv",
+        771_777,
+        "462c66c333783adb801836d12d1424f48489bef4fb8ddfec7fbb2f08ce8211d5",
+    ),
+    Remote(
+        "emorynlp/emorynlp_dev_final.csv",
+        "a0e0589835bd5204c3b1e2fcbc852f181e2086ea/emorynlp_dev_final.csv",
+        93_130,
+        "20edc9d5917fe705b17b849f7f288e495d4132a60353a6247c3800445bdf8734",
+    ),
+    Remote(
+        "emorynlp/emorynlp_test_final.csv",
+        "a0e0589835bd5204c3b1e2fcbc852f181e2086ea/emorynlp_test_final.csv",
+        100_280,
+        "dbc4b5638acd12c92a5f48def829e04f1c765cddffb4eedbe34216312e0d2d78",
+    ),
+)
+
+
+def fetch(remote: Remote, raw_dir: str | Path, base: str = BASE) -> bool:
+    """Make sure that one file is there, whole and right.
+
+    It is written as ``<target>.part`` and renamed when its checksum is right. A part that an earlier
+    attempt left is continued. What is there under the final name is never overwritten.
+
+    Args:
+        remote: which file.
+        raw_dir: the folder of the corpora.
+        base: address that the remote's path is below.
+
+    Returns:
+        Whether it had to be fetched.
+
+    Raises:
+        DownloadError: the file that is there is another one, or the address does not give the right one.
+    """
+    url, target = f"{base}/{remote.path}", Path(raw_dir) / remote.target
+    if target.exists():
+        if _sha256(target) != remote.sha256:
+            raise DownloadError(
+                f"{target} is there, but is not the file of {url} (SHA-256 {remote.sha256}); move it away "
+                "and run this again, or keep it: the readers take it as it is"
+            )
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    by_hand = f"fetch {url} on a machine that can, put it at {target} and run this again to check it"
+    problem, begun_before = "", part.exists()
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=remote.size, desc=remote.target, unit="B", unit_scale=True, disable=quiet) as bar:
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_PAUSE * 2 ** (attempt - 1))
+            try:
+                _receive(url, part, remote.size, bar)
+                break
+            except urllib.error.HTTPError as error:
+                problem = f"status {error.code}"
+                if error.code < 500 and error.code != 429:  # asking again would not help
+                    raise DownloadError(
+                        f"{url} answers {problem}; is it still there? Else {by_hand}"
+                    ) from None
+            except (OSError, http.client.HTTPException) as error:  # urllib's URLError, too
+                problem = str(getattr(error, "reason", error)) or type(error).__name__
+        else:
+            raise DownloadError(
+                f"{url} cannot be had ({problem}, {_ATTEMPTS} attempts; what came is kept and continued): "
+                f"check the network and a proxy (https_proxy), or {by_hand}"
+            )
+    if (found := _sha256(part)) != remote.sha256:
+        with part.open("rb") as file:
+            page = file.read(200).lstrip().startswith(b"<")
+        part.unlink()  # nothing to continue
+        if begun_before:  # the fault may lie in what an earlier attempt left
+            return fetch(remote, raw_dir, base)
+        what = "a web page instead of the file" if page else f"a file with SHA-256 {found}"
+        raise DownloadError(
+            f"{url} gives {what} (wanted {remote.sha256}); a proxy or login page may stand between: {by_hand}"
+        )
+    part.replace(target)
+    return True
+
+
+def _receive(url: str, part: Path, size: int, bar: tqdm) -> None:
+    """Append what is missing to ``part``; OSError if the connection ends before the answer does."""
+    start = part.stat().st_size if part.exists() else 0
+    if start >= size:  # whole, or nothing that can be continued; the checksum tells
+        return
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        continued = answer.status == 206 and (answer.headers["Content-Range"] or "").startswith(
+            f"bytes {start}-"
+        )
+        if answer.status == 206 and not continued:
+            raise OSError("another part than the one asked for")
+        start = start if continued else 0  # a server that knows no ranges sends all of it
+        bar.update(start - bar.n)
+        missing = int(answer.headers["Content-Length"] or -1)
+        with part.open("ab" if continued else "wb") as file:
+            # One byte more than wanted is enough to know that it is another file.
+            while missing and file.tell() <= size and (block := answer.read(_BLOCK)):
+                file.write(block)
+                missing -= len(block)
+                bar.update(len(block))
+            if missing > 0 and file.tell() <= size:
+                raise OSError("the connection was cut")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> int:
+    """Command line of `make download`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("raw_dir", type=Path, help="where meld/ and emorynlp/ shall lie")
+    args = parser.parse_args()
+    try:
+        for remote in FILES:
+            print(
+                f"{remote.target}: {'fetched' if fetch(remote, args.raw_dir) else 'is there'}, checksum right"
+            )
+    except DownloadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not (args.raw_dir / "iemocap").is_dir():
+        print(IEMOCAP.format(raw_dir=args.raw_dir))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
