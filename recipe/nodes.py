@@ -14,12 +14,26 @@ class ClusterError(ValueError):
     """The cluster cannot be reached, or is not what a run asks for; the message names the remedy."""
 
 
+def check_address(address: str) -> None:
+    """Refuse the address of a dashboard where one to join at is wanted.
+
+    Raises:
+        ClusterError: it is one.
+    """
+    if address.startswith(("http://", "https://")):
+        raise ClusterError(
+            f"RAY_ADDRESS={address} is a dashboard, which takes whole runs (make submit). To drive a run "
+            "from here give the address that nodes join at, for instance RAY_ADDRESS=head:6379"
+        )
+
+
 def check_reachable(address: str) -> None:
     """Knock at a cluster's door: Ray itself would try for minutes. Names such as ``auto`` are left to it.
 
     Raises:
         ClusterError: nobody answers.
     """
+    check_address(address)
     host, found, port = address.rpartition("//")[2].rpartition(":")
     if not found or not port.isdigit():
         return

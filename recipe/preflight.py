@@ -19,6 +19,7 @@ from data_prep.corpora import find_corpora
 from data_prep.experts import settings_of
 from data_prep.prepare import SAMPLES
 from data_prep.prompt import load_templates
+from recipe.nodes import check_address
 
 GIB = 2**30
 #: What a process that has imported veRL, torch and vLLM holds before it does any work, and how many
@@ -47,6 +48,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
         PreflightError: what is wrong, and what to do about it.
         DataError: the same for the corpora.
         ExpertError: the same for the experts.
+        ClusterError: the same for RAY_ADDRESS.
     """
     # What needs no heavy import comes first: a slip of the finger should be told at once.
     with open_dict(config):
@@ -229,11 +231,7 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
 
 
 def _check_devices(config: DictConfig) -> None:
-    if (address := os.environ.get("RAY_ADDRESS", "")).startswith(("http://", "https://")):
-        raise PreflightError(
-            f"RAY_ADDRESS={address} is a dashboard, which takes whole runs (make submit). To drive a run from "
-            "here give the address that nodes join at, for instance RAY_ADDRESS=head:6379"
-        )
+    check_address(os.environ.get("RAY_ADDRESS", ""))
     if config.trainer.device != "cpu" and os.environ.get("RAY_ADDRESS") is None:
         import torch
 

@@ -72,15 +72,19 @@ def corpus(make_prompt_row):
     return rows
 
 
+def listed(answers: dict[str, str]) -> dict[str, list[str]]:
+    return {row_id: [text] for row_id, text in answers.items()}
+
+
 def test_baselines_answer_every_test_row_and_keep_the_rule(corpus):
     train, test = corpus(100), corpus(10)
     wrong = corpus(500, lineage={"origin": "self_play"})  # self-labelled rows teach no baseline
     for row in wrong:
         row["reward_model"]["ground_truth"] = {"fear": 1.0}
-    majority = score_answers(test, majority_answers(train + wrong, test))
+    majority = score_answers(test, listed(majority_answers(train + wrong, test)))
     assert {r["pred"] for r in majority} == {"neutral"} and sum(r["acc"] for r in majority) == 6
     answers = tfidf_answers(train + wrong, test)
-    assert [r["acc"] for r in score_answers(test, answers)] == [1.0] * 10
+    assert [r["acc"] for r in score_answers(test, listed(answers))] == [1.0] * 10
     said = parse_output(answers["3"], LABELS["meld"])
     assert said.valid and len(said.last_emotions) == 3
     assert math.fsum(json.loads(json.dumps(said.last_emotions)).values()) == pytest.approx(1)

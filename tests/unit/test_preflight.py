@@ -18,6 +18,7 @@ from data_prep.dialogue import DataError
 from data_prep.prompt import load_templates
 from recipe import models, preflight
 from recipe.models import ModelError
+from recipe.nodes import ClusterError
 from recipe.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
 from recipe.shortcuts import CONF
 
@@ -269,7 +270,8 @@ def test_more_gpus_than_there_are(configured, monkeypatch):
 
 def test_the_address_of_a_dashboard_is_for_submitting(configured, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
-    refused(configured(), "RAY_ADDRESS=http://head:8265 is a dashboard", "make submit", "head:6379")
+    said = ("RAY_ADDRESS=http://head:8265 is a dashboard", "make submit", "head:6379")
+    refused(configured(), *said, error=ClusterError)
 
 
 # ---- data and prompts ----
