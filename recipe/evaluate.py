@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.rows import ground_truth, read_rows
+from recipe import token_entropy
+from recipe.buffer import draw_stratified
 from recipe.measures import INVALID
 from rewards.iou import compute_score, normalise
 from rewards.labels import heaviest
@@ -29,7 +31,14 @@ def generate_answers(config: Any) -> None:
     """
     rows = read_rows(config.job.data)
     for stage, model in config.job.models.items():
-        _answer(config, rows, stage, model, Path(config.job.out) / stage)
+        out = Path(config.job.out) / stage
+        _answer(config, rows, stage, model, out)
+        if (most := config.evaluate.entropy_rows) and not (out / "entropy.json").exists():
+            asked = [rows[i] for i in draw_stratified(rows, most, config.run.seed)]
+            options = dict(config.data.apply_chat_template_kwargs)
+            token_entropy.write(
+                out / "entropy.json", token_entropy.measure(model, asked, read_answers(out), options)
+            )
 
 
 def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str, out: Path) -> None:

@@ -112,6 +112,12 @@ def write_report(folder: Path) -> Path:
         ],
         mistakes=_mistakes(written),
         replies={stage: _replies(rows) for stage, rows in written.items()},
+        entropies={
+            stage: found
+            for stage in written
+            if (found := read_json(folder / f"eval/answers/{stage}/entropy.json")) and found["answers"]
+        },
+        judged=[read_json(path) for path in sorted(folder.glob("judge/*/summary.json"))],
         drift_charts=_drift_charts(buffers),
         group_charts=_group_charts(stages),
         reliability=_reliability_charts(results),
