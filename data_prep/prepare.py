@@ -158,10 +158,12 @@ def main() -> int:
         parser.error("--max-prompt-length counts tokens; name a --tokenizer, too")
     out_dir = Path(args.out_dir)
     try:
-        for name in ("leakage.json", "personas.json", "personas.rejects.jsonl"):  # of other data, by now
-            (out_dir / name).unlink(missing_ok=True)
         profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, out_dir)
         counts = prepare(args.raw_dir, out_dir, args.corpora, args.prompts_dir, profiles)
+        # What an earlier command left here would be taken for a finding about these data.
+        stale = ["leakage.json", *(["personas.json", "personas.rejects.jsonl"] if profiles is None else [])]
+        for name in stale:
+            (out_dir / name).unlink(missing_ok=True)
         if sum(map(Counter.total, counts.values())) <= LEAKAGE_LIMIT:
             found = overlaps(read_corpora(args.raw_dir, args.corpora))
             write_overlaps(found, out_dir / "leakage.json")
