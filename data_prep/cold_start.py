@@ -55,7 +55,7 @@ def ask_responses(
     for row in rows:
         info = row["extra_info"]
         labels = list(info["labels"])
-        prompt = render(info["context"], info["persona"], labels, templates)
+        prompt = render(info["context"], info["persona"], labels, templates, info.get("theme") or "")
         check = lambda text, labels=labels: complaint(text, labels)  # noqa: E731
         requests.append(Request(f"respond:{info['row_id']}", prompt, check))
     answers = ask_all(requests, settings, cache, "responses")

@@ -41,13 +41,15 @@ def dialogue_rows(
     Args:
         dialogue: whose utterances become rows.
         templates: of the prompts.
-        profiles: speaker -> sentence, from experts; None: the offline stand-in's.
+        profiles: speaker -> sentence and `personas.THEME` -> theme, from experts; None: the offline
+            stand-in's sentences, and no theme.
     """
     lines: dict[str, list[str]] = {}
     for utterance in dialogue.utterances:
         lines.setdefault(utterance.speaker, []).append(utterance.text)
     found = profiles or {name: profile(name, said) for name, said in lines.items()}
-    personas = {name: {"name": name, "profile": found[name]} for name in lines}
+    people = {name: {"name": name, "profile": found[name]} for name in lines}
+    theme = profiles.get(personas.THEME, "") if profiles else ""
     labels = corpus_labels(dialogue.corpus)
     speakers = [utterance.speaker for utterance in dialogue.utterances]
     context: list[dict[str, str]] = []
@@ -56,10 +58,10 @@ def dialogue_rows(
         if utterance.label is None:
             continue
         responder = choose_responder(speakers, i)
-        persona = personas[responder] if responder else LISTENER
+        persona = people[responder] if responder else LISTENER
         yield make_row(
             corpus=dialogue.corpus,
-            prompt=render(context, persona, labels, templates),
+            prompt=render(context, persona, labels, templates, theme),
             ground_truth={utterance.label: 1.0},
             row_id=f"{dialogue.corpus}:{dialogue.dialogue_id}:{utterance.utterance_id}",
             split=dialogue.split,
@@ -67,8 +69,9 @@ def dialogue_rows(
             utterance_id=utterance.utterance_id,
             context=context,
             persona=persona,
-            personas=list({**personas, persona["name"]: persona}.values()),
+            personas=list({**people, persona["name"]: persona}.values()),
             labels=labels,
+            theme=theme,
         )
 
 
@@ -155,10 +158,12 @@ def main() -> int:
         parser.error("--max-prompt-length counts tokens; name a --tokenizer, too")
     out_dir = Path(args.out_dir)
     try:
-        for name in ("leakage.json", "personas.json", "personas.rejects.jsonl"):  # of other data, by now
-            (out_dir / name).unlink(missing_ok=True)
         profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, out_dir)
         counts = prepare(args.raw_dir, out_dir, args.corpora, args.prompts_dir, profiles)
+        # What an earlier command left here would be taken for a finding about these data.
+        stale = ["leakage.json", *(["personas.json", "personas.rejects.jsonl"] if profiles is None else [])]
+        for name in stale:
+            (out_dir / name).unlink(missing_ok=True)
         if sum(map(Counter.total, counts.values())) <= LEAKAGE_LIMIT:
             found = overlaps(read_corpora(args.raw_dir, args.corpora))
             write_overlaps(found, out_dir / "leakage.json")

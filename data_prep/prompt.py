@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import string
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,8 @@ from pathlib import Path
 #: leaves the instructions out, for a model that learns the task from examples alone.
 BUILT_IN = Path(__file__).parent / "prompts"
 _FIELDS = {
-    "system": {"name", "profile", "labels"},
-    "user": {"history", "last_speaker", "name"},
+    "system": {"name", "profile", "labels", "theme"},
+    "user": {"history", "last_speaker", "name", "theme"},
 }
 
 
@@ -43,7 +44,11 @@ def load_templates(folder: str | Path | None = None) -> PromptTemplates:
         path = folder / f"{part}.txt"
         if not path.is_file():
             raise ValueError(f"prompt template {path} is missing; prompts.dir needs system.txt and user.txt")
-        texts[part] = path.read_text(encoding="utf-8").strip()
+        try:
+            texts[part] = path.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise ValueError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
         try:
             fields = [field[1:] for field in string.Formatter().parse(texts[part]) if field[1] is not None]
         except ValueError as error:
@@ -59,6 +64,7 @@ def render(
     persona: Mapping[str, str],
     labels: Sequence[str],
     templates: PromptTemplates,
+    theme: str = "",
 ) -> list[dict[str, str]]:
     """Chat messages for one prompt x = (C, PI, labels).
 
@@ -67,18 +73,28 @@ def render(
         persona: ``name`` and one-sentence ``profile`` of the speaker that the model plays.
         labels: the corpus's label list.
         templates: what the prompt says.
+        theme: of the dialogue; if empty, the templates' lines that name it are left out.
 
     Returns:
         A system and a user message.
     """
     history = "\n".join(f"{turn['speaker']}: {turn['text']}" for turn in context)
-    values = {"name": persona["name"], "profile": persona["profile"], "labels": ", ".join(labels)}
-    return [
-        {"role": "system", "content": templates.system.format(**values)},
-        {
-            "role": "user",
-            "content": templates.user.format(
-                history=history, last_speaker=context[-1]["speaker"], name=persona["name"]
-            ),
-        },
-    ]
+    values = {
+        "name": persona["name"],
+        "profile": persona["profile"],
+        "labels": ", ".join(labels),
+        "history": history,
+        "last_speaker": context[-1]["speaker"],
+        "theme": theme,
+    }
+    texts = {"system": templates.system, "user": templates.user}
+    if not theme:
+        texts = {role: _without_theme(text) for role, text in texts.items()}
+    return [{"role": role, "content": text.format(**values)} for role, text in texts.items()]
+
+
+@functools.cache
+def _without_theme(template: str) -> str:
+    lines = template.split("\n")
+    kept = [line for line in lines if "theme" not in (field[1] for field in string.Formatter().parse(line))]
+    return "\n".join(kept).strip() if len(kept) < len(lines) else template

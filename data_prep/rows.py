@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
                     ("persona", _PERSONA),  # whom the model plays
                     ("labels", pa.list_(pa.string())),
                     ("context", pa.list_(_TURN)),
+                    ("theme", pa.string()),  # of the dialogue, from experts; empty if unknown
                     ("personas", pa.list_(_PERSONA)),  # of everybody in the dialogue
                     ("origin", pa.string()),  # original | self_play
                     ("iteration", pa.int64()),
@@ -91,6 +92,7 @@ def make_row(
     persona: Mapping[str, str],
     personas: Sequence[Mapping[str, str]],
     labels: Sequence[str],
+    theme: str = "",
     response: str | None = None,
     lineage: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -109,6 +111,7 @@ def make_row(
             "persona": dict(persona),
             "labels": list(labels),
             "context": [dict(turn) for turn in context],
+            "theme": theme,
             "personas": [dict(p) for p in personas],
             "origin": "original",
             "iteration": 0,

@@ -77,10 +77,10 @@ def self_play_row(
     persona = next_recogniser(info["context"], responder, info["personas"])
     if persona is None:
         return None
-    label = normalise(parsed["my_emotions"])
+    label, theme = normalise(parsed["my_emotions"]), info.get("theme") or ""
     return make_row(
         corpus=row["data_source"],
-        prompt=render(context, persona, info["labels"], templates),
+        prompt=render(context, persona, info["labels"], templates, theme),
         ground_truth=label,
         row_id=f"{row['data_source']}:self:{content_hash(row['data_source'], context, persona)}",
         split=info["split"],
@@ -90,6 +90,7 @@ def self_play_row(
         persona=persona,
         personas=info["personas"],
         labels=info["labels"],
+        theme=theme,
         lineage={
             "origin": "self_play",
             "iteration": iteration,

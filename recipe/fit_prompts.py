@@ -41,13 +41,14 @@ def fit_rows(
             continue
         cut += 1
         info = rows[i]["extra_info"]
+        more = (info["persona"], info["labels"], templates, info.get("theme") or "")
         # A shorter context never has more tokens, so the longest one that fits is found by halving.
         low, high = 1, len(info["context"])
         while low < high:
             middle = (low + high + 1) // 2
-            prompt = render(info["context"][-middle:], info["persona"], info["labels"], templates)
+            prompt = render(info["context"][-middle:], *more)
             low, high = (middle, high) if lengths([prompt])[0] <= limit else (low, middle - 1)
-        prompt = render(info["context"][-low:], info["persona"], info["labels"], templates)
+        prompt = render(info["context"][-low:], *more)
         if (tokens := lengths([prompt])[0]) > limit:
             raise ValueError(
                 f"{info['row_id']}: the prompt has {tokens} tokens with its last utterance alone, more than "

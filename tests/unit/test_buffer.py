@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from data_prep.dialogue import Dialogue, Utterance
 from data_prep.prepare import LISTENER, dialogue_rows
-from data_prep.prompt import load_templates, render
+from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import SCHEMA, ground_truth, read_rows, write_rows
 from recipe.buffer import (
     best_rollouts,
@@ -259,6 +259,12 @@ def test_the_mix_limits_each_origin(make_prompt_row):
     assert grown(buffer, rollouts, mix={"original": 6, "self_play": 3})[0] == kept
     assert grown(buffer, rollouts, mix={"original": 6, "self_play": 3}, seed=2)[0] != kept
     assert len(grown(buffer, rollouts, mix={"original": None, "self_play": 0})[0]) == 20
+
+
+def test_self_play_keeps_the_theme(make_prompt_row):
+    row = make_prompt_row("a", theme="parting")
+    new = self_play_row(row, rollout("a"), PromptTemplates("{theme}", "{history}"), 1, "m")
+    assert new["extra_info"]["theme"] == "parting" and new["prompt"][0]["content"] == "parting"
 
 
 def test_the_draw_is_recorded(make_prompt_row):

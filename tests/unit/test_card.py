@@ -160,3 +160,23 @@ def test_too_many_utterances_leave_the_leakage_out(tmp_path, monkeypatch):
     assert main() == 0
     assert not (tmp_path / "leakage.json").exists()
     assert "Not computed" in (tmp_path / "data_card.html").read_text(encoding="utf-8")
+
+
+def test_a_training_run_writes_the_card_of_what_it_uses(tmp_path):
+    from omegaconf import OmegaConf
+
+    from recipe.flywheel import Flywheel
+
+    config = OmegaConf.create(
+        {
+            "prompts": {"dir": "compact"}, "expert": {"kind": "offline"}, "run": {"seed": 3},
+            "raw_dir": None, "corpora": ["meld"], "decontaminate": "report",
+            "train_rows": 20, "dev_rows": 5, "test_rows": 4,
+        }
+    )  # fmt: skip
+    Flywheel(config, tmp_path)._prepare_data(tmp_path)
+    words = " ".join(" ".join(Page((tmp_path / "data_card.html").read_text(encoding="utf-8")).words).split())
+    for split, rows in (("train", 20), ("dev", 5), ("test", 4)):
+        assert f"meld {split} {rows} " in words
+    assert f"compact , digest {load_templates('compact').digest}" in words and "iemocap" not in words
+    assert "Not computed" not in words

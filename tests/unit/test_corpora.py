@@ -151,6 +151,35 @@ def test_meld_bad_cells(tmp_path, row, problem):
     assert_error(caught.value, "train_sent_emo.csv", 3, problem)
 
 
+def test_a_duplicate_far_from_its_twin_names_both_lines(tmp_path):
+    rows = "1,Hi,Ada,joy,positive,0,0\n2,Ho,Bob,joy,positive,1,0\n3,Hi,Ada,joy,positive,0,0\n"
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, MELD_HEADER + rows)
+    assert_error(
+        caught.value, "train_sent_emo.csv", 4, "duplicate Utterance_ID 0 in Dialogue_ID 0, first on line 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        ("  ,['Ada'],Sad", "empty utterance"),
+        ("Hi,['Ada'],joy", "unknown emotion 'joy'; expected one of Joyful, "),
+    ],
+)
+def test_emorynlp_bad_cells(tmp_path, cells, problem):
+    with pytest.raises(DataError) as caught:
+        read_emory(tmp_path, EMORY_HEADER + EMORY_ROW + f"{cells},1,2,1,1\n")
+    assert_error(caught.value, "emorynlp_train_final.csv", 3, problem)
+
+
+@pytest.mark.parametrize("column", ["Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID"])
+def test_each_missing_column_is_named(tmp_path, column):
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, MELD_HEADER.replace(column, "X", 1) + MELD_ROW)
+    assert_error(caught.value, "train_sent_emo.csv", 1, f"missing column(s) {column}")
+
+
 @pytest.mark.parametrize(
     "cell",
     ["", "Ada B", "[]", "['']", "['Ada', ' ']", "[1]", "('Ada',)", "'Ada'", "['Ada'", "[__import__('os')]"],

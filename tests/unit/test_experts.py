@@ -246,6 +246,34 @@ def test_settings_that_cannot_work(monkeypatch):
     assert [e.name for e in experts.load_experts("mixed").endpoints] == ["seed-1.8", "deepseek-v3.2"]
 
 
+@pytest.mark.parametrize(
+    ("expert", "said"),
+    [
+        ("mixed", "ARK_API_KEY, DEEPSEEK_API_KEY is not set"),
+        ("endpoint", "answers with a web page instead of a chat completion"),
+    ],
+)
+def test_make_data_says_what_is_wrong_with_an_expert_and_writes_nothing(
+    server, tmp_path, monkeypatch, capsys, expert, said
+):
+    from data_prep.prepare import main
+
+    for name in ("ARK_API_KEY", "DEEPSEEK_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EXPERT_BASE_URL", server.url)
+    monkeypatch.setenv("EXPERT_MODEL", "m")
+    monkeypatch.setenv("SELF_EMO_CACHE", str(tmp_path / "cache"))
+    server.script = ["html"] * 1000
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/personas.json").write_text("{}")
+    command = ["prepare", "--out-dir", str(tmp_path / "out"), "--corpora", "meld", "--expert", expert]
+    monkeypatch.setattr("sys.argv", command)
+    assert main() == 1
+    assert f"error: {'expert' if expert == 'endpoint' else 'the experts'}" in (err := capsys.readouterr().err)
+    assert said in err and SECRET not in err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["personas.json"]
+
+
 DIALOGUE = Dialogue(
     "meld",
     "train",

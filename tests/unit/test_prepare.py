@@ -16,8 +16,9 @@ from data_prep.corpora import read_corpora
 from data_prep.dialogue import DataError, Dialogue, Utterance
 from data_prep.dialogue import Row as CsvRow
 from data_prep.offline_expert import profile, respond
+from data_prep.personas import THEME
 from data_prep.prepare import LISTENER, SAMPLES, choose_responder, dialogue_rows, prepare
-from data_prep.prompt import load_templates, render
+from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import ground_truth, read_rows
 from rewards.iou import compute_score
 from rewards.labels import LABELS
@@ -66,6 +67,18 @@ def test_rows_of_a_dialogue():
     )  # fmt: skip
     assert rows[1]["data_source"] == "meld" and rows[1]["response"] is None
     assert rows[1]["prompt"] == render(last["context"], last["persona"], LABELS["meld"], TEMPLATES)
+
+
+def test_the_theme_of_the_experts_reaches_row_and_prompt():
+    spoken = dialogue(("Ann", "Hello.", "neutral"), ("Bob", "Hm.", "joy"))
+    templates = PromptTemplates("{name}: {profile}\nOn {theme}.", "{history}")
+    profiles = {"Ann": "Ann is Ann.", "Bob": "Bob is Bob.", THEME: "parting"}
+    for row in dialogue_rows(spoken, templates, profiles):
+        assert row["extra_info"]["theme"] == "parting"
+        assert row["prompt"][0]["content"].endswith("\nOn parting.")
+        assert {p["name"] for p in row["extra_info"]["personas"]} == {"Ann", "Bob"}  # the theme is nobody
+    for row in dialogue_rows(spoken, templates):
+        assert row["extra_info"]["theme"] == "" and "\n" not in row["prompt"][0]["content"]
 
 
 def test_a_monologue_has_a_listener():
@@ -182,12 +195,12 @@ def test_a_dialogue_at_a_time_is_held(tmp_path, monkeypatch):
     def counting(dialogue, *more):
         if dialogue.dialogue_id in ("train_9", "train_39"):
             objects = gc.get_objects()
-            held.append([sum(isinstance(o, kind) for o in objects) for kind in (Dialogue, CsvRow)])
+            held.append([sum(type(o) is kind for o in objects) for kind in (Dialogue, CsvRow)])
         return dialogue_rows(dialogue, *more)
 
     monkeypatch.setattr("data_prep.prepare.dialogue_rows", counting)
     lines = [f"Line {i},{'AB'[i % 2]},joy,{i // 4},{i % 4}\n" for i in range(160)]
-    before = [sum(isinstance(o, kind) for o in gc.get_objects()) for kind in (Dialogue, CsvRow)]
+    before = [sum(type(o) is kind for o in gc.get_objects()) for kind in (Dialogue, CsvRow)]
     prepare(write_meld(tmp_path / "raw", lines), tmp_path / "out")
     assert len(held) == 2
     for dialogues, rows in held:

@@ -108,6 +108,41 @@ def test_render():
     ]
 
 
+def test_a_theme_has_its_place_and_leaves_none_behind():
+    system = "{name}.\n\nAbout {theme}, {{theme}} and {labels}\n{profile}"
+    templates = PromptTemplates(system, "{history}\nTheme: {theme}")
+    about = render(CONTEXT, PERSONA, ["joy"], templates, "loss {and} hope")
+    assert about[0]["content"] == "Cy{d}.\n\nAbout loss {and} hope, {theme} and joy\nA {labels} person."
+    assert about[1]["content"].endswith("{name}\nTheme: loss {and} hope")
+    without = render(CONTEXT, PERSONA, ["joy"], templates)
+    assert without == render(CONTEXT, PERSONA, ["joy"], templates, "")
+    assert [m["content"] for m in without] == [
+        "Cy{d}.\n\nA {labels} person.", "Ann: I {won}!\nBob: 100 % {name}"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["full", "compact"])
+def test_the_built_in_templates_say_nothing_of_the_theme(name):
+    templates = load_templates(name)
+    assert render(CONTEXT, PERSONA, MELD, templates, "loss") == render(CONTEXT, PERSONA, MELD, templates)
+    literal = PromptTemplates("{{theme}}\n{name}", "{history}")  # a brace meant literally is no field
+    assert render(CONTEXT, PERSONA, MELD, literal)[0]["content"] == "{theme}\nCy{d}"
+
+
+def test_the_default_runs_train_on_the_text_they_always_had():
+    # A changed digest means that runs before and after are not comparable: change it on purpose only.
+    assert {name: load_templates(name).digest for name in ("compact", "full")} == {
+        "compact": "8335800fb9e5", "full": "77a4e29331d3"
+    }  # fmt: skip
+
+
+def test_undecodable_templates_are_named(tmp_path):
+    write_templates(tmp_path)
+    (tmp_path / "user.txt").write_bytes(b"{history}\nCaf\xe9")
+    with pytest.raises(ValueError, match="user.txt, line 2: not UTF-8"):
+        load_templates(tmp_path)
+
+
 # ---- fitting ----
 
 TEMPLATES = load_templates("compact")
@@ -142,6 +177,17 @@ def test_only_what_is_too_long_is_cut(make_prompt_row, tokenizer, tokenizer_fold
     assert fitted[1]["prompt"] == cut_row(rows[1], 5)
     # Only the prompt is cut: the row keeps its whole dialogue for self-play.
     assert fitted[1] == {**rows[1], "prompt": fitted[1]["prompt"]}
+
+
+def test_a_cut_prompt_keeps_the_theme(make_prompt_row, tokenizer, tokenizer_folder):
+    templates = PromptTemplates("{name}, on {theme}.", "{history}")
+    row = make_prompt_row("a", speech([3] * 12), theme="loss")
+    row["prompt"] = render(
+        row["extra_info"]["context"], row["extra_info"]["persona"], MELD, templates, "loss"
+    )
+    limit = length(tokenizer, row["prompt"]) - 1
+    (fitted,), cut = fit_rows([row], tokenizer_folder, config(limit), templates)
+    assert cut == 1 and fitted["prompt"][0]["content"] == "Bob, on loss."
 
 
 def test_the_limit_itself_fits(make_prompt_row, tokenizer, tokenizer_folder):
