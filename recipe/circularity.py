@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
@@ -223,10 +223,17 @@ def first_and_last(name: str, groups: Sequence[Group]) -> tuple[Point, Point] | 
     )
 
 
-def warnings(pairs: Sequence[tuple[Point, Point]]) -> list[str]:
-    """A sentence for each pair of moments in which gold accuracy falls while a self-reward rises.
+class Alarm(NamedTuple):
+    """A sentence, and whether the fall in accuracy is more than chance would often do."""
 
-    The p-value is of a one-sided Welch test that accuracy fell: a small fall may be chance, and says so.
+    text: str
+    clear: bool
+
+
+def warnings(pairs: Sequence[tuple[Point, Point]]) -> list[Alarm]:
+    """One for each pair of moments in which gold accuracy falls while a self-reward rises, clear ones first.
+
+    A fall is clear with p <= 0.05 in a one-sided Welch test; one that may be chance is told and says so.
     """
     found = []
     for before, after in pairs:
@@ -239,21 +246,23 @@ def warnings(pairs: Sequence[tuple[Point, Point]]) -> list[str]:
             rewards = " and ".join(
                 f"{n} rose from {before.self_rewards[n]:.3f} to {after.self_rewards[n]:.3f}" for n in rising
             )
-            found.append(
+            clear, chance = _chance(before.right, after.right)
+            text = (
                 f"From {before.name} to {after.name} accuracy on gold labels fell from {accuracy[0]:.3f} to "
-                f"{accuracy[1]:.3f} ({_chance(before.right, after.right)}) while {rewards}: the model may be "
-                "rewarding its own mistakes."
+                f"{accuracy[1]:.3f} ({chance}) while {rewards}: the model may be rewarding its own mistakes."
             )
-    return found
+            found.append(Alarm(text, clear))
+    return sorted(found, key=lambda alarm: not alarm.clear)
 
 
-def _chance(before: Sequence[float], after: Sequence[float]) -> str:
+def _chance(before: Sequence[float], after: Sequence[float]) -> tuple[bool, str]:
+    """Is a fall clear, and why, in words."""
     if min(len(before), len(after)) < 2:
-        return "too few groups for a test"
+        return False, "too few groups for a test, so this may be chance"
     if np.ptp(before) == np.ptp(after) == 0:
-        return "all groups alike"
+        return True, "all groups alike"
     p = ttest_ind(before, after, equal_var=False, alternative="greater").pvalue
-    return f"one-sided p = {p:.2g}" + (", so this may be chance" if p > 0.05 else "")
+    return bool(p <= 0.05), f"one-sided p = {p:.2g}" + (", so this may be chance" if p > 0.05 else "")
 
 
 def _mean(values: Sequence[float]) -> float | None:

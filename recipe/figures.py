@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 _STYLE = {
     "svg.fonttype": "none",  # letters, not outlines: smaller, and the page's text search finds them
@@ -69,6 +70,7 @@ def line_chart(lines: Lines, title: str, x: str, caption: str) -> Figure | None:
         for name, (xs, ys) in drawn.items():
             axis.plot(xs, ys, label=name, linewidth=1.4, marker="." if len(xs) < 3 else None)
         axis.set(title=title, xlabel=x)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(drawn) > 1:
             axis.legend()
         return Figure(_svg(figure), caption)

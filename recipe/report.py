@@ -255,17 +255,19 @@ def _group_charts(stages: Sequence[RlStage]) -> list[figures.Figure]:
 
 
 def _reliability_charts(results: Mapping[str, Mapping[str, Any]]) -> list[figures.Figure]:
-    corpora = [c for c in next(iter(results.values()), {}) if c != "avg"]
+    """One per corpus; the majority class has a single confidence, and so no curve."""
+    drawn = {stage: table for stage, table in results.items() if stage != "majority"}
     charts = [
         figures.reliability_chart(
             {
-                STAGE_NAMES[s]: t[c]["calibration"]
-                for s, t in results.items()
-                if "calibration" in t.get(c, {})
+                STAGE_NAMES[stage]: table[corpus]["calibration"]
+                for stage, table in drawn.items()
+                if "calibration" in table[corpus]
             },
-            c,
+            corpus,
         )
-        for c in corpora
+        for corpus in next(iter(drawn.values()), {})
+        if corpus != "avg"
     ]
     return [chart for chart in charts if chart]
 

@@ -153,15 +153,18 @@ def test_the_warning(accuracy, reward, warns):
     found = warnings([tuple(pair)])
     assert len(found) == warns
     if warns:
-        assert "From iteration 1 to iteration 2" in found[0] and "0.900 to 0.200" in found[0]
-        assert "0.300 to 0.600" in found[0] and "chance" not in found[0]
+        text = found[0].text
+        assert "From iteration 1 to iteration 2" in text and "0.900 to 0.200" in text
+        assert "0.300 to 0.600" in text and found[0].clear and "chance" not in text
 
 
 def test_a_fall_that_may_be_chance_says_so_and_other_rewards_do_not_mix():
     small = (Point("a", [1, 1, 1, 0], {R: 0.3}), Point("b", [1, 1, 0, 0], {R: 0.4}))
-    assert "this may be chance" in warnings([small])[0]
+    assert "this may be chance" in warnings([small])[0].text and not warnings([small])[0].clear
+    sure = (Point("c", [1, 1, 1, 1], {R: 0.3}), Point("d", [0, 0, 0, 0], {R: 0.4}))
+    assert [alarm.clear for alarm in warnings([small, sure])] == [True, False]
     single = (Point("a", [1], {R: 0.3}), Point("b", [0], {R: 0.4}))
-    assert "too few groups" in warnings([single])[0]
+    assert "too few groups" in warnings([single])[0].text
     assert warnings([(Point("a", [1], {R: 0.3}), Point("b", [0], {"r2": 0.4}))]) == []
     assert warnings([(Point("a", [], {R: 0.3}), Point("b", [0], {R: 0.4}))]) == []
 
