@@ -23,7 +23,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from data_prep.cold_start import complaint
+from data_prep.experts import Endpoint, Request, Settings, ask_all
+from recipe.serve import MODEL, served
 from tests.browser import browser, needs_browser
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(2100)]
@@ -330,3 +334,25 @@ def test_a_persona_can_be_talked_to(run):
         chat.send_signal(signal.SIGINT)
         chat.wait(60)
     assert not descendants(started)
+
+
+def test_experts_are_asked_through_vllm_s_own_server(run, tmp_path):
+    """The client of the experts against a real OpenAI-compatible server; then again without it."""
+    config = OmegaConf.load(run["folder"] / "config.yaml")
+    rows = pq.read_table(run["folder"] / "data/test.parquet").to_pylist()[:12]
+    asked = [
+        Request(
+            row["extra_info"]["row_id"],
+            row["prompt"],
+            lambda text, labels=row["extra_info"]["labels"]: complaint(text, labels),
+        )
+        for row in rows
+    ]
+    settings = {"reasks": 0, "max_tokens": 64, "temperature": 0.0, "retries": 0}
+    with served(run["folder"] / "iter_0/sft/model", config, tmp_path / "log.txt") as url:
+        experts = Settings((Endpoint("vllm", url, MODEL),), **settings)
+        first = ask_all(asked, experts, tmp_path / "cache", "answers")
+    assert first.asked == 12 and len(first.texts) + len(first.rejects) == 12
+    assert len(first.texts) >= 6  # it has learnt the format
+    again = ask_all(asked, experts, tmp_path / "cache", "answers")
+    assert (again.asked, again.cached, again.texts) == (0, 12, first.texts)
