@@ -39,6 +39,9 @@ def connected(config: Any) -> Iterator[None]:
     environment = {key: str(value) for key, value in config.get("env", {}).items()}
     runtime_env = get_ppo_ray_runtime_env(config)
     runtime_env["env_vars"] |= {"TRANSFER_QUEUE_ENABLE": "1", **environment}
+    # veRL's loggers run in a worker, which on another machine does not inherit where to write.
+    loggers = ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR", "WANDB_MODE")
+    runtime_env["env_vars"] |= {name: os.environ[name] for name in loggers if name in os.environ}
     local = {}
     address = os.environ.get("RAY_ADDRESS")
     if not address:

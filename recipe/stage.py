@@ -18,7 +18,10 @@ def main() -> None:
     args = parser.parse_args()
     config = OmegaConf.load(args.config)
     os.environ.update({key: str(value) for key, value in config.get("env", {}).items()})
-    os.environ["VERL_FILE_LOGGER_PATH"] = str(args.config.parent / "metrics.part.jsonl")
+    work = args.config.parent
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(work / "metrics.part.jsonl")
+    os.environ.setdefault("TENSORBOARD_DIR", str(work / "tensorboard"))  # used if trainer.logger names it
+    os.environ.setdefault("WANDB_DIR", str(work))
     # Imported only now: veRL reads the environment when it is imported.
     from recipe import stages
 
