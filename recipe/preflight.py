@@ -218,6 +218,11 @@ def _check_model(config: DictConfig, folder: Path) -> None:
 
 
 def _check_devices(config: DictConfig) -> None:
+    if (address := os.environ.get("RAY_ADDRESS", "")).startswith(("http://", "https://")):
+        raise PreflightError(
+            f"RAY_ADDRESS={address} is a dashboard, which takes whole runs (make submit). To drive a run "
+            "from here give the address that nodes join at, for instance RAY_ADDRESS=head:6379"
+        )
     if config.trainer.device != "cpu" and os.environ.get("RAY_ADDRESS") is None:
         import torch
 

@@ -74,6 +74,14 @@ def test_appendix_e_does_not_fit_and_the_named_change_does():
     model = architecture(config)
     (problem,) = advice(config, model)
     assert "training does not fit" in problem and "use_dynamic_bsz=true" in problem
+    # A token costs checkpoints, the layer that is recomputed, and logits; weights, gradients and moments
+    # of 8.19 B parameters on eight GPUs take 2 N = 15.3 GiB, the gathered layers 3.0, the overhead 6.
+    a_token = 2 * 4096 * 36 + 34 * 4096 + 6 * 12288 + 10 * 151936
+    assert a_token == 2_027_264
+    fixed = 2 * QWEN3_8B + 2 * (2 * 192_937_984 + 2 * 151936 * 4096) + 6 * GIB
+    assert f"{(fixed + 196_608 * a_token) / GIB:.0f} GiB a GPU of 80" == "395 GiB a GPU of 80"
+    assert int((79.6 * GIB - fixed) / a_token) == 29_293  # tokens that fit, where 196,608 are wanted
+    assert "395 GiB a GPU of 80" in problem and "ppo_max_token_len_per_gpu=28672" in problem
     changes = problem.split('ARGS="')[1].rstrip('"').split()
     changed = composed(*changes)
     assert memory(changed, model, micro_batch_tokens(changed, 12288)).fits

@@ -265,6 +265,11 @@ def test_more_gpus_than_there_are(configured, monkeypatch):
     check(configured("hardware=8gpu"))
 
 
+def test_the_address_of_a_dashboard_is_for_submitting(configured, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    refused(configured(), "RAY_ADDRESS=http://head:8265 is a dashboard", "make submit", "head:6379")
+
+
 # ---- data and prompts ----
 
 
