@@ -20,6 +20,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from data_prep.prepare import LEAKAGE_LIMIT
 from rewards.labels import LABELS
 
 SIZES = [10_000, 100_000, 1_000_000]
@@ -67,15 +68,21 @@ def measure(utterances: int) -> dict[str, float]:
 
 
 def draw_curve(rows: list[dict[str, float]], path: Path) -> None:
-    """Peak memory and time over utterances, both axes logarithmic."""
+    """Peak memory and time over utterances."""
     figure = Figure(figsize=(8, 3.2))
-    for axis, name, title in zip(
-        figure.subplots(1, 2), ("peak_mib", "seconds"), ("peak memory (MiB)", "seconds"), strict=True
-    ):
-        axis.loglog([r["utterances"] for r in rows], [r[name] for r in rows], marker="o")
-        axis.set_title(f"make data: {title}", fontsize=9)
+    memory, seconds = figure.subplots(1, 2)
+    sizes = [row["utterances"] for row in rows]
+    memory.semilogx(sizes, [row["peak_mib"] for row in rows], marker="o")
+    memory.set_ylim(bottom=0)
+    memory.axvline(LEAKAGE_LIMIT, linestyle=":", color="#888")
+    memory.set_title(
+        "make data: peak memory (MiB)\nleft of the dotted line with the leakage table", fontsize=9
+    )
+    seconds.loglog(sizes, [row["seconds"] for row in rows], marker="o")
+    seconds.set_title("make data: seconds", fontsize=9)
+    for axis in (memory, seconds):
         axis.set_xlabel("utterances")
-        axis.grid(alpha=0.3, which="both")
+        axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 

@@ -305,7 +305,7 @@ def _histogram(parts: Sequence[Part], name: str, what: str, unit: str) -> str:
     reached = np.cumsum([together[value] for value in values])
     right = int(values[np.searchsorted(reached, 0.995 * reached[-1])])
     left = int(values[0])
-    width = max(1, -(-(right - left + 1) // 30))
+    width = max(1, -(-(right - left + 1) // 24))  # at most 24 bars
     edges = np.arange(left, right + width + 1, width) - 0.5
     figure = Figure(figsize=(5, 2.6))
     axis = figure.add_subplot()
