@@ -67,7 +67,7 @@ def answer(row: dict[str, Any], accuracy: float, draw: random.Random) -> str:
         "my_output": draw.choice(REPLIES),
     }
     if draw.random() < 0.1:
-        return "no dictionary, " + first
+        return f"no dictionary, {first} " + "x" * 120
     return f"<think>{first} it is</think>\n{json.dumps(said, ensure_ascii=False)}"
 
 
