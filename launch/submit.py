@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shlex
 import sys
 import time
@@ -49,6 +50,13 @@ def check_version(address: str) -> None:
     """
     try:
         answer = requests.get(f"{address}/api/version", timeout=PATIENCE)
+        if answer.status_code == requests.codes.unauthorized:
+            if os.environ.get("RAY_AUTH_MODE") == "token":
+                return  # Ray's own client sends the token, and compares the versions, too
+            raise SubmitError(
+                f"the cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and have the cluster's "
+                "token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+            )
         answer.raise_for_status()
         found = answer.json()["ray_version"]
     except (requests.RequestException, ValueError, KeyError) as error:

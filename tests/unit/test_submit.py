@@ -113,6 +113,18 @@ def test_something_else_answers(answer, status):
         check_version(address)
 
 
+def test_a_cluster_that_asks_for_a_token(monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with (
+        dashboard(b"", 401) as address,
+        pytest.raises(SubmitError, match="asks for a token.*RAY_AUTH_MODE=token"),
+    ):
+        check_version(address)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with dashboard(b"", 401) as address:
+        check_version(address)  # from here on it is Ray's own client that asks
+
+
 def test_nobody_answers(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
