@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from scipy.stats import ttest_ind
 
 from recipe.circularity import (
     Point,
@@ -165,6 +166,8 @@ def test_a_fall_that_may_be_chance_says_so_and_other_rewards_do_not_mix():
     assert "this may be chance" in warnings([small])[0].text and not warnings([small])[0].clear
     sure = (Point("c", [1, 1, 1, 1], {R: 0.3}), Point("d", [0, 0, 0, 0], {R: 0.4}))
     assert [alarm.clear for alarm in warnings([small, sure])] == [True, False]
+    p = ttest_ind([1, 1, 1, 0], [1, 1, 0, 0], equal_var=False, alternative="greater").pvalue
+    assert f"one-sided p = {p:.2g}," in warnings([small])[0].text
     single = (Point("a", [1], {R: 0.3}), Point("b", [0], {R: 0.4}))
     assert "too few groups" in warnings([single])[0].text
     assert warnings([(Point("a", [1], {R: 0.3}), Point("b", [0], {"r2": 0.4}))]) == []
