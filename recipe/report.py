@@ -15,13 +15,12 @@ from typing import Any
 import jinja2
 from omegaconf import OmegaConf
 
-from recipe import circularity, diversity, figures, versions
+from recipe import circularity, diagnose, figures, versions
 from recipe.browser import shown_groups
 from recipe.run_files import (
     CHECKPOINT_NAMES,
     MEASURE_NAMES,
     STAGE_NAMES,
-    RlStage,
     read_buffers,
     read_evaluation,
     read_json,
@@ -104,22 +103,22 @@ def write_report(folder: Path) -> Path:
         intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
         clean=clean,
         comparisons=compare(records, _pairs(list(records))),
-        warnings=circularity.warnings(_moments(stages, records)),
+        warnings=circularity.warnings(diagnose.moments(stages, records)),
         iterations=[
             {"name": stage.name, "kinds": circularity.describe_stage(stage.groups)}
             for stage in stages
             if stage.groups
         ],
-        mistakes=_mistakes(written),
-        replies={stage: _replies(rows) for stage, rows in written.items()},
+        mistakes=diagnose.mistakes_between(written),
+        replies={stage: diagnose.diversity_of(rows) for stage, rows in written.items()},
         entropies={
             stage: found
             for stage in written
             if (found := read_json(folder / f"eval/answers/{stage}/entropy.json")) and found["answers"]
         },
         judged=[read_json(path) for path in sorted(folder.glob("judge/*/summary.json"))],
-        drift_charts=_drift_charts(buffers),
-        group_charts=_group_charts(stages),
+        drift_charts=diagnose.drift_charts(buffers),
+        group_charts=diagnose.group_charts(stages),
         reliability=_reliability_charts(results),
         confusions=_confusion_charts(results),
         training=_training_charts(metrics),
@@ -167,91 +166,7 @@ def _pairs(stages: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-# ---- circularity ----
-
-
-def _moments(
-    stages: Sequence[RlStage], records: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[tuple[circularity.Point, circularity.Point]]:
-    """What the warning looks at: within each RL stage, from one to the next, and on the test splits."""
-    stages = [stage for stage in stages if stage.groups]
-    within = [circularity.first_and_last(stage.name, stage.groups) for stage in stages]
-    points = [circularity.point_of(stage.name, stage.groups) for stage in stages]
-    moments = [pair for pair in within if pair] + list(itertools.pairwise(points))
-    if {"cold", "rl"} <= records.keys() and any(within):
-        # The test splits have no self-reward: what RL was paid at its first and at its last steps.
-        ends = [pair for pair in within if pair]
-        moments.append(
-            tuple(
-                circularity.Point(
-                    f"the checkpoint {STAGE_NAMES[name]} (test splits)",
-                    [r["acc"] for r in records[name]],
-                    paid.self_rewards,
-                )
-                for name, paid in (("cold", ends[0][0]), ("rl", ends[-1][1]))
-            )
-        )
-    return moments
-
-
-def _mistakes(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    return [
-        {"before": a, "after": b, **circularity.mistakes(records[a], records[b])}
-        for a, b in itertools.pairwise(records)
-    ]
-
-
-def _replies(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    replies = [json.loads(r["parsed"])["my_output"] for r in records if r["valid"]]
-    return {
-        "n": len(replies),
-        "distinct_1": diversity.distinct(replies, 1),
-        "distinct_2": diversity.distinct(replies, 2),
-        "self_bleu": diversity.self_bleu(replies),
-    }
-
-
 # ---- pictures ----
-
-
-def _drift_charts(buffers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[figures.Figure]:
-    """Of the last buffer, one per corpus."""
-    last = next(reversed(buffers), None)
-    return [
-        figures.drift_chart(drift, f"{corpus}, B after {last}")
-        for corpus, drift in circularity.label_drift(buffers.get(last, [])).items()
-    ]
-
-
-def _group_charts(stages: Sequence[RlStage]) -> list[figures.Figure]:
-    """Per RL step: R on gold and on self-labelled prompts, and how often the consensus is wrong."""
-    rewards: dict[str, tuple[list, list]] = {}
-    wrong: dict[str, tuple[list, list]] = {}
-    for stage in stages:
-        by_step = itertools.groupby(stage.groups, key=lambda group: group.step)
-        for step, groups in by_step:
-            found = circularity.describe_stage(list(groups))
-            for lines, name, value in (
-                (rewards, f"{stage.name}: gold", found["gold_reward"]),
-                (rewards, f"{stage.name}: self-labelled", found["self_reward"]),
-                (wrong, stage.name, found["wrong_consensus"]),
-            ):
-                if value is not None:
-                    xs, ys = lines.setdefault(name, ([], []))
-                    xs.append(step)
-                    ys.append(value)
-    charts = (
-        figures.line_chart(
-            rewards, "R by who labelled the prompt", "RL step", "Mean R of a step's rollouts."
-        ),
-        figures.line_chart(
-            wrong,
-            "Wrong consensus",
-            "RL step",
-            "Share of gold prompts whose group's p* has a wrong first label.",
-        ),
-    )
-    return [chart for chart in charts if chart]
 
 
 def _reliability_charts(results: Mapping[str, Mapping[str, Any]]) -> list[figures.Figure]:

@@ -19,6 +19,7 @@ from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates
 from data_prep.rows import ground_truth, write_rows
+from recipe import versions
 from recipe.baselines import BASELINES
 from recipe.buffer import grow
 from recipe.circularity import is_self_labelled
@@ -102,6 +103,7 @@ def make_run(folder: Path, seed: int = 1, test_accuracy: tuple[float, ...] = (0.
     """Write a run of two iterations; ``test_accuracy`` is that of the three checkpoints on the test rows."""
     draw = random.Random(seed)
     (folder / "data").mkdir(parents=True)
+    versions.record(folder)
     (folder / "config.yaml").write_text(CONFIG % seed)
     train, test = prompts("train", 8), prompts("test", 12)
     write_rows(train, folder / "data/train.parquet")

@@ -10,8 +10,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
+from data_prep.rows import read_rows, write_rows
 from recipe.baselines import TfIdf, fit_logistic, majority_answers, probabilities, terms, tfidf_answers
 from recipe.evaluate import score_answers
+from recipe.run_files import read_evaluation
 from rewards.labels import LABELS
 from rewards.parse import parse_output
 
@@ -93,3 +95,35 @@ def test_baselines_answer_every_test_row_and_keep_the_rule(corpus):
 def test_a_corpus_without_training_rows_has_no_baseline(corpus, make_prompt_row):
     with pytest.raises(ValueError, match="emorynlp has test rows but no training rows"):
         majority_answers(corpus(5), [make_prompt_row("e", corpus="emorynlp")])
+
+
+@pytest.fixture
+def flywheel(tmp_path):
+    """A flywheel whose data step is done."""
+    from omegaconf import OmegaConf
+
+    from recipe.flywheel import Flywheel
+    from tests.unit.fake_run import prompts
+
+    for split in ("train", "test"):
+        write_rows(prompts(split, 6), tmp_path / f"data/{split}.parquet")
+    (tmp_path / "data/leakage.json").write_text("[]")
+    config = OmegaConf.create({"prompts": {"dir": "compact"}, "expert": {"kind": "offline"}})
+    return Flywheel(config, tmp_path)
+
+
+def test_the_flywheel_scores_the_baselines_once(flywheel):
+    flywheel._score_baselines()
+    tables = read_evaluation(flywheel.folder, "summary")
+    assert list(tables) == ["majority", "tfidf"] and tables["tfidf"]["avg"]["n"] == 18
+    before = (flywheel.folder / "state.json").read_text()
+    flywheel._score_baselines()
+    assert (flywheel.folder / "state.json").read_text() == before
+
+
+def test_a_run_goes_on_without_a_baseline_that_cannot_be(flywheel, capsys):
+    path = flywheel.folder / "data/train.parquet"
+    write_rows([row for row in read_rows(path) if row["data_source"] != "meld"], path)
+    flywheel._score_baselines()
+    assert "no tfidf baseline: meld has test rows but no training rows" in capsys.readouterr().out
+    assert read_evaluation(flywheel.folder, "summary") == {}

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from scipy.stats import ttest_ind
 
 from recipe.circularity import (
     Point,
@@ -18,7 +19,9 @@ from recipe.circularity import (
     point_of,
     warnings,
 )
+from recipe.diagnose import moments
 from recipe.measures import INVALID
+from recipe.run_files import RlStage
 
 SELF = {"origin": "self_play", "iteration": 1}
 
@@ -163,6 +166,8 @@ def test_a_fall_that_may_be_chance_says_so_and_other_rewards_do_not_mix():
     assert "this may be chance" in warnings([small])[0].text and not warnings([small])[0].clear
     sure = (Point("c", [1, 1, 1, 1], {R: 0.3}), Point("d", [0, 0, 0, 0], {R: 0.4}))
     assert [alarm.clear for alarm in warnings([small, sure])] == [True, False]
+    p = ttest_ind([1, 1, 1, 0], [1, 1, 0, 0], equal_var=False, alternative="greater").pvalue
+    assert f"one-sided p = {p:.2g}," in warnings([small])[0].text
     single = (Point("a", [1], {R: 0.3}), Point("b", [0], {R: 0.4}))
     assert "too few groups" in warnings([single])[0].text
     assert warnings([(Point("a", [1], {R: 0.3}), Point("b", [0], {"r2": 0.4}))]) == []
@@ -184,3 +189,15 @@ def test_moments_of_a_stage(make_prompt_row):
     assert len(warnings([(first, last)])) == 1
     assert first_and_last("x", groups[:2]) is None
     assert R not in point_of("x", groups[:1]).self_rewards
+
+
+def test_the_test_splits_are_set_against_what_rl_was_paid(make_prompt_row):
+    row = make_prompt_row("a", label={"joy": 1.0})
+    steps = [describe_group([rollout({"joy": 1.0}, step=t, r2=0.1 * t)], row) for t in range(1, 5)]
+    stage = RlStage("iter_1/rl", {}, groups=steps)
+    records = {"cold": [{"acc": 1.0}] * 20, "rl": [{"acc": float(i < 5)} for i in range(20)]}
+    (alarm,) = warnings(moments([stage], records))  # on the rollouts themselves accuracy does not fall
+    assert "after cold start (test splits) to" in alarm.text and "1.000 to 0.250" in alarm.text
+    assert "0.100 to 0.400" in alarm.text and alarm.clear
+    assert warnings(moments([stage], {"cold": records["rl"], "rl": records["cold"]})) == []
+    assert moments([], records) == []

@@ -46,7 +46,9 @@ def test_the_page_stands_alone_and_starts_with_the_headline_table(page):
     for part in ("same mistake again", "wrong consensus", "distinct-2", "label divergence", "support", "ECE"):
         assert part in page
     assert "dev: meld/acc/mean@1" in page and "A step of iter_1/rl takes" in page
-    assert "verl" in page and "torch" in page and "now (the run kept none)" in page
+    assert (
+        "verl" in page and "torch" in page and "<th>this run</th></tr>\n<tr><td>self-emo (git commit)" in page
+    )
 
 
 def test_what_a_model_wrote_stays_text(page):
@@ -99,11 +101,12 @@ def test_an_older_run_is_shown_too(tmp_path, run):
     assert read_summaries(old, records) == read_summaries(run, records)
     for path in old.glob("eval/*/records.json"):
         path.unlink()
+    (old / "versions.json").unlink()
     shutil.rmtree(old / "iter_1")
     shutil.rmtree(old / "iter_2")
     page = write_report(old).read_text()
     assert "No checkpoint has been scored with records" in page and "No RL stage has rollouts" in page
-    assert "after cold start" in page
+    assert "after cold start" in page and "now (the run kept none)" in page
 
 
 def test_what_is_broken_is_named(tmp_path, run):
