@@ -27,8 +27,8 @@ leakage: setup ## test text that stands in training text: make leakage RAW_DIR=.
 download: setup ## MELD and EmoryNLP from their authors' repository, checked: make download RAW_DIR=...
 	@$(PY) -m data_prep.download $(or $(RAW_DIR),$(error RAW_DIR=... is missing))
 
-data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed] [TOKENIZER=folder]
-	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) $(if $(EXPERT),--expert $(EXPERT)) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
+data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed] [TOKENIZER=folder [MAX_PROMPT_LENGTH=n]]
+	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) $(if $(EXPERT),--expert $(EXPERT)) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) $(if $(MAX_PROMPT_LENGTH),--max-prompt-length $(MAX_PROMPT_LENGTH)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
 
 bench-data: setup ## time and memory of make data on made-up corpora: make bench-data OUT_DIR=... [SIZES="1000000 10000000"]
 	@$(PY) -m bench.prepare_memory $(or $(OUT_DIR),$(error OUT_DIR=... is missing)) $(if $(SIZES),--utterances $(SIZES))

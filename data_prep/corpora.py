@@ -66,7 +66,10 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
     if not present or (corpora and absent):
         looked_for = _looked_for(absent or LABELS)
         raise DataError(
-            raw_dir, None, f"found no {looked_for}", "make download RAW_DIR=... fetches MELD and EmoryNLP"
+            raw_dir,
+            None,
+            f"found no {looked_for}",
+            "make download RAW_DIR=... fetches MELD and EmoryNLP, and says how to get IEMOCAP",
         )
     return {name: _corpus_files(raw_dir, name) for name in LABELS if name in present}
 
