@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import secrets
 import shlex
 import sys
 import time
@@ -15,6 +16,8 @@ from typing import Any
 import ray
 import requests
 import yaml
+
+from recipe.versions import commit
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds within which the cluster's dashboard must answer.
@@ -72,12 +75,16 @@ def check_version(address: str) -> None:
         )
 
 
-def entrypoint(run_root: str, arguments: Sequence[str]) -> str:
+def entrypoint(run_root: str, arguments: Sequence[str], job: str) -> str:
     """The command of the job, for a shell.
+
+    The code is first copied to the shared disk and run from there, without the job's runtime environment:
+    Ray deletes a job's working directory when the first of its stages has left the cluster.
 
     Args:
         run_root: folder of the runs, on a disk that all nodes share.
         arguments: as for `make train`.
+        job: its name.
 
     Raises:
         SubmitError: a folder is missing or relative, so that each node would take it for another one.
@@ -89,7 +96,12 @@ def entrypoint(run_root: str, arguments: Sequence[str]) -> str:
                 f"{name}={folder or '(not set)'}: give the full path of a folder that all nodes share, for "
                 f"instance {name}=/shared/{'runs' if name == 'RUN_ROOT' else 'raw'}"
             )
-    return shlex.join(["python", "-m", "recipe.main", *arguments, f"run.root={run_root}"])
+    code = shlex.quote(f"{run_root}/.code/{job}")
+    command = shlex.join(["python", "-m", "recipe.main", *arguments, f"run.root={run_root}"])
+    return (
+        f"mkdir -p {code} && cp -r . {code} && cd {code} && "
+        f"exec env -u RAY_JOB_CONFIG_JSON_ENV_VAR SELF_EMO_COMMIT={shlex.quote(commit())} {command}"
+    )
 
 
 def follow(client: Any, job: str, address: str) -> int:
@@ -138,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _act(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     address = check_address(args.address)
-    command = entrypoint(args.run_root, arguments) if args.action == "submit" else None
+    job = args.job or f"self-emo-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    command = entrypoint(args.run_root, arguments, job) if args.action == "submit" else None
     if not command and not args.job:
         raise SubmitError("JOB is not set; `make submit` printed its name, and the dashboard lists all jobs")
     check_version(address)
@@ -153,7 +166,7 @@ def _act(args: argparse.Namespace, arguments: Sequence[str]) -> int:
         return follow(client, args.job, address)
     environment = yaml.safe_load((ROOT / "launch/runtime_env.yaml").read_text())
     environment["working_dir"] = str(ROOT / environment["working_dir"])
-    job = client.submit_job(entrypoint=command, runtime_env=environment)
+    client.submit_job(entrypoint=command, runtime_env=environment, submission_id=job)
     print(f"submitted as {job}: {command}", flush=True)
     return follow(client, job, address)
 

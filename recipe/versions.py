@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +15,7 @@ _ROOT = Path(__file__).parent.parent
 
 def collect() -> dict[str, str]:
     """name -> version; what is not installed or not under git says so."""
-    found = {"self-emo (git commit)": _commit(), "Python": platform.python_version()}
+    found = {"self-emo (git commit)": commit(), "Python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
@@ -34,7 +35,10 @@ def record(folder: Path) -> None:
         part.replace(path)
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of the code, with ``-dirty`` where it was changed; where it was copied, SELF_EMO_COMMIT."""
+    if named := os.environ.get("SELF_EMO_COMMIT"):
+        return named
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--match="]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import socket
 import subprocess
 import threading
@@ -54,17 +53,28 @@ def test_addresses_of_dashboards():
 )
 def test_folders_that_nodes_cannot_share(run_root, arguments, said, capsys):
     with pytest.raises(SubmitError) as caught:
-        entrypoint(run_root, arguments)
+        entrypoint(run_root, arguments, "job")
     assert said in str(caught.value)
     assert main(["submit", "--address", "http://nobody:1", "--run-root", run_root, "--", *arguments]) == 2
     assert said in capsys.readouterr().err  # before anybody is asked
 
 
-def test_the_job_s_command_survives_its_shell():
+def test_the_job_s_command_survives_its_shell(tmp_path):
+    """Run as it is, with a stand-in for python that says where it is and what it was given."""
+    (tmp_path / "code/recipe").mkdir(parents=True)
+    (tmp_path / "code/recipe/main.py").write_text("")
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin/python"
+    python.write_text('#!/bin/sh\npwd\nls\necho "job: $RAY_JOB_CONFIG_JSON_ENV_VAR"\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
     arguments = ["MODEL=Qwen3-8B", "RAW_DIR=/shared/a b", "NAME=x", "corpora=[meld]", "a='$HOME'"]
-    command = entrypoint("/shared/my runs", arguments)
-    assert shlex.split(command) == [
-        "python", "-m", "recipe.main", *arguments, "run.root=/shared/my runs",
+    root = f"{tmp_path}/my runs"
+    done = subprocess.run(
+        entrypoint(root, arguments, "job-1"), shell=True, cwd=tmp_path / "code", capture_output=True, text=True,
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        f"{root}/.code/job-1", "recipe", "job: ", "-m", "recipe.main", *arguments, f"run.root={root}",
     ]  # fmt: skip
 
 
@@ -197,7 +207,9 @@ def test_what_is_submitted(monkeypatch, root):
     monkeypatch.setattr(submit, "check_version", lambda address: None)
     arguments = ["submit", "--address", "http://h:1/", "--run-root", "/r", "--", "MODEL=tiny", "run.seed=2"]
     assert main(arguments) == 0
-    assert client.submitted["entrypoint"] == "python -m recipe.main MODEL=tiny run.seed=2 run.root=/r"
+    job = client.submitted["submission_id"]
+    assert job.startswith("self-emo-") and f"mkdir -p /r/.code/{job} " in client.submitted["entrypoint"]
+    assert client.submitted["entrypoint"].endswith("python -m recipe.main MODEL=tiny run.seed=2 run.root=/r")
     assert client.submitted["runtime_env"]["working_dir"] == str(root)
 
 
