@@ -70,7 +70,8 @@ def test_the_job_s_command_survives_its_shell(tmp_path):
     arguments = ["MODEL=Qwen3-8B", "RAW_DIR=/shared/a b", "NAME=x", "corpora=[meld]", "a='$HOME'"]
     root = f"{tmp_path}/my runs"
     done = subprocess.run(
-        entrypoint(root, arguments, "job-1"), shell=True, cwd=tmp_path / "code", capture_output=True, text=True,
+        entrypoint(root, arguments, "job-1"),
+        shell=True, cwd=tmp_path / "code", capture_output=True, text=True,
         env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"},
     )  # fmt: skip
     assert done.stdout.splitlines() == [
