@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -231,19 +232,20 @@ class Flywheel:
             )
             cut += shortened
         config = self._stage_config(work, f"iter_{k}-rl")
-        steps = config.trainer.total_training_steps or (
-            len(buffer) // config.data.train_batch_size * config.trainer.total_epochs
-        )
-        if steps < 1:
+        an_epoch = len(buffer) // config.data.train_batch_size
+        if an_epoch < 1:
             raise ValueError(
                 f"{len(buffer)} prompts do not fill data.train_batch_size={config.data.train_batch_size}"
             )
+        steps = config.trainer.total_training_steps or an_epoch * config.trainer.total_epochs
         with open_dict(config):
             config.actor_rollout_ref.model.path = str(policy)
             config.data.train_files = str(work / "train.parquet")
             config.data.val_files = str(work / "dev.parquet")
             config.trainer.default_local_dir = str(work / "checkpoints")
             config.trainer.total_training_steps = steps
+            # veRL ends with whichever comes first; a number of steps that was asked for is meant.
+            config.trainer.total_epochs = max(config.trainer.total_epochs, math.ceil(steps / an_epoch))
             config.self_emo.rollout_dir = str(work / "rollouts")
             # A weight must fit into one bucket on its way to vLLM; veRL notices when a step is done.
             engine = config.actor_rollout_ref.rollout.checkpoint_engine
