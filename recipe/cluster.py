@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -60,7 +61,8 @@ def connected(config: Any) -> Iterator[None]:
         threading.Thread(target=_watch, args=(done,), daemon=True).start()
         yield
     except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
-        print(f"error: a worker was lost: {error}", file=sys.stderr, flush=True)
+        traceback.print_exc()
+        print(f"error: a worker was lost: {in_short(error)}", file=sys.stderr, flush=True)
         sys.exit(WORKER_LOST)
     finally:
         done.set()
@@ -78,6 +80,12 @@ def _watch(done: threading.Event) -> None:
         if lost and not done.wait(_WATCH_INTERVAL):  # the driver may be told, too, and knows more
             print(f"error: a worker was lost: {lost}", file=sys.stderr, flush=True)
             os._exit(WORKER_LOST)
+
+
+def in_short(error: BaseException) -> str:
+    """An error of Ray in one line, without the remote traceback that it carries."""
+    text = str(error)
+    return " ".join(text[max(text.rfind("ray.exceptions."), 0) :].split())[:400]
 
 
 def lost_worker(dead: Iterable[Mapping[str, Any]]) -> str | None:
@@ -100,7 +108,8 @@ def lost_worker(dead: Iterable[Mapping[str, Any]]) -> str | None:
         else:
             ended = kind != "oom_context"
         if not ended:
-            return f"{actor['ActorClassName']} (process {actor['Pid']}): {context.error_message.strip()}"
+            why = " ".join(context.error_message.split())
+            return f"{actor['ActorClassName']} (process {actor['Pid']}): {why}"
     return None
 
 

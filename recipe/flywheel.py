@@ -362,8 +362,7 @@ class Flywheel:
             except WorkerLostError as error:
                 if not left:
                     raise
-                lost = next((x for x in str(error).splitlines() if x.startswith("error: ")), str(error))
-                print(f"[{time.strftime('%H:%M:%S')}] {lost.strip()}; trying again", flush=True)
+                print(f"[{time.strftime('%H:%M:%S')}] {error}; trying again", flush=True)
 
     def _stage_config(self, work: Path, experiment: str) -> DictConfig:
         config = self.config.copy()

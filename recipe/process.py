@@ -81,11 +81,14 @@ def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
         "peak_gib": round((free - lowest) / 2**30, 2),
     }
     (work / "usage.json").write_text(json.dumps(usage))
+    lines = log.read_text(errors="replace").splitlines()
+    if process.returncode == WORKER_LOST:
+        lost = next((x for x in reversed(lines) if x.startswith("error: ")), "error: a worker was lost")
+        raise WorkerLostError(f"{lost.removeprefix('error: ')} (stage {stage}, {log})")
     if process.returncode != 0:
-        tail = log.read_text(errors="replace").splitlines()[-40:]
-        failure = WorkerLostError if process.returncode == WORKER_LOST else StageError
-        raise failure(
-            f"stage {stage} ended with status {process.returncode}; the end of {log}:\n" + "\n".join(tail)
+        raise StageError(
+            f"stage {stage} ended with status {process.returncode}; the end of {log}:\n"
+            + "\n".join(lines[-40:])
         )
 
 

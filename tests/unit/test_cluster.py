@@ -9,7 +9,7 @@ import sys
 import pytest
 from ray.core.generated.common_pb2 import ActorDeathCause, ActorDiedErrorContext
 
-from recipe.cluster import lost_worker
+from recipe.cluster import in_short, lost_worker
 from recipe.nodes import real_gpus, shortage
 
 
@@ -134,3 +134,11 @@ def test_other_errors_of_ray_are_left_alone(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     with pytest.raises(RuntimeError, match="something else"), cluster.connected(OmegaConf.create({})):
         pass
+
+
+def test_an_error_of_ray_in_one_line():
+    remote = (
+        "\x1b[36mray::run()\x1b[39m\n  File ...\nray.exceptions.ActorDiedError: The actor died.\n\tpid: 7\n"
+    )
+    assert in_short(RuntimeError(remote)) == "ray.exceptions.ActorDiedError: The actor died. pid: 7"
+    assert in_short(RuntimeError("no memory\nleft")) == "no memory left"
