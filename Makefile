@@ -4,6 +4,7 @@ PY := .venv/bin/python
 LOCK = requirements/$(or $(PROFILE),cpu).lock
 COMPILE = .uv/bin/uv pip compile $(LOCK:.lock=.in) --override requirements/overrides-$(or $(PROFILE),cpu).txt \
   $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --no-header --no-annotate
+UNIT = $(PY) -m pytest -m "not stack" -n 2
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
@@ -34,10 +35,10 @@ bench-data: setup ## time and memory of make data on made-up corpora: make bench
 	@$(PY) -m bench.prepare_memory $(or $(OUT_DIR),$(error OUT_DIR=... is missing)) $(if $(SIZES),--utterances $(SIZES))
 
 test: setup lint ## all tests: unit tests, then one real turn of the flywheel (15 minutes)
-	@$(PY) -m pytest
+	@$(UNIT) && $(PY) -m pytest -m stack
 
 test-unit: setup ## the unit tests alone (2 minutes)
-	@$(PY) -m pytest -m "not stack"
+	@$(UNIT)
 
 lint: setup ## ruff: style and formatting
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
