@@ -159,6 +159,36 @@ def drift_chart(drift: Mapping[str, Any], title: str) -> Figure:
         )
 
 
+def scatter(
+    groups: Mapping[str, Sequence[tuple[float, float, float]]],
+    grey: Mapping[str, str],
+    title: str,
+    caption: str,
+) -> Figure:
+    """Dots in a plane, with a colour a group.
+
+    Args:
+        groups: name -> (x, y, weight) of its dots; the root of the weight is a dot's width.
+        grey: the colours of groups that stay in the background.
+    """
+    colours = plt.get_cmap("tab20").colors
+    with plt.rc_context(_STYLE | {"figure.subplot.left": 0.06, "figure.subplot.bottom": 0.06}):
+        figure, axis = plt.subplots(figsize=(9, 4.8), gridspec_kw={"right": 0.62})
+        for i, (name, dots) in enumerate(groups.items()):
+            xs, ys, weights = zip(*dots, strict=True)
+            colour = grey.get(name) or colours[i % len(colours)]
+            axis.scatter(
+                xs, ys, s=[6 * w for w in weights], color=colour, linewidths=0, label=name,
+                zorder=1 if name in grey else 2,
+            )  # fmt: skip
+        axis.set_title(title)
+        axis.set(xticks=[], yticks=[])
+        handles = axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False).legend_handles
+        for handle in handles:
+            handle.set_sizes([30])
+        return Figure(_svg(figure), caption)
+
+
 def _svg(figure: Any) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
