@@ -168,24 +168,24 @@ def scatter(
     """Dots in a plane, with a colour a group.
 
     Args:
-        groups: name -> (x, y, weight) of its dots; the root of the weight is a dot's width.
+        groups: name -> (x, y, weight) of its dots; a dot's area grows with the root of its weight.
         grey: the colours of groups that stay in the background.
     """
     colours = plt.get_cmap("tab20").colors
     with plt.rc_context(_STYLE | {"figure.subplot.left": 0.06, "figure.subplot.bottom": 0.06}):
         figure, axis = plt.subplots(figsize=(9, 4.8), gridspec_kw={"right": 0.62})
         for i, (name, dots) in enumerate(groups.items()):
-            xs, ys, weights = zip(*dots, strict=True)
             colour = grey.get(name) or colours[i % len(colours)]
-            axis.scatter(
-                xs, ys, s=[6 * w for w in weights], color=colour, linewidths=0, label=name,
-                zorder=1 if name in grey else 2,
-            )  # fmt: skip
+            axis.plot([], [], "o", markersize=5, color=colour, label=name)  # for the legend alone
+            # One call a weight: then a dot is a reference to one shape, a tenth of the characters.
+            for weight in sorted({dot[2] for dot in dots}, reverse=True):
+                xs, ys = zip(*(dot[:2] for dot in dots if dot[2] == weight), strict=True)
+                order, width = 1 if name in grey else 2, 2.5 * weight**0.25
+                axis.plot(xs, ys, "o", markersize=width, color=colour, markeredgewidth=0, zorder=order)
         axis.set_title(title)
         axis.set(xticks=[], yticks=[])
-        handles = axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False).legend_handles
-        for handle in handles:
-            handle.set_sizes([30])
+        axis.margins(0.08)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         return Figure(_svg(figure), caption)
 
 

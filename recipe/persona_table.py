@@ -127,7 +127,13 @@ def write(source: Path, out: Path, run: Path | None, min_size: int | None) -> cl
     charts = [chart for chart in [picture(found)] if chart]
     by_id = {str(c.id): c.name for c in found.found} | {"all": "all rows"}
     page = render_page(
-        "clusters.html.j2", content=content, clusters=found.found, table=table, by_id=by_id, charts=charts
+        "clusters.html.j2",
+        content=content,
+        clusters=found.found,
+        noise=found.labels.count(clusters.NOISE) / len(found.labels),
+        table=table,
+        by_id=by_id,
+        charts=charts,
     )
     write_text(out / "clusters.html", page)
     return found

@@ -210,6 +210,8 @@ def test_a_run_gets_a_page_and_a_table(tmp_path, quick, monkeypatch, capsys):
         records = json.loads((run / f"eval/{stage}/records.json").read_text())
         assert sum(p["n"] for name, p in parts.items() if name != "all") == parts["all"]["n"] == len(records)
         assert parts["all"]["iou"]["mean"] == pytest.approx(np.mean([r["iou"] for r in records]))
+    noise = sum(person["cluster"] == NOISE for person in content["people"]) / len(content["people"])
+    assert f"{100 * noise:.1f} % of the people are in none" in page
     assert "Table 3" in page and "<svg" in page and "after RL" in page
     before = (run / "clusters.json").read_bytes(), page
     assert persona_table.main() == 0
