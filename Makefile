@@ -8,7 +8,7 @@ UNIT = $(PY) -m pytest -m "not stack" -n 2
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan download data bench-data leakage test test-unit lint ablate eval chat judge report compare submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train plan download data bench-data leakage test test-unit lint ablate eval chat judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ report: setup ## write a run's page again: make report RUN=<name>
 compare: setup ## runs side by side, as a table and a page: make compare RUNS="a b c"
 	@$(PY) -m recipe.compare $(RUNS)
 
+clusters: ## personas in clusters, and what a run earns in each: make clusters RUN=<name> | DATA=<folder of make data> [MIN_SIZE=50]
+	@$(PYTHON) launch/setup_env.py --profile analysis && .venv-analysis/bin/python -m recipe.persona_table $(if $(RUN),--run $(RUN),--data $(or $(DATA),$(error RUN=... or DATA=... is missing))) $(if $(MIN_SIZE),--min-size $(MIN_SIZE))
+
 submit: setup ## train on a Ray cluster: make submit RAY_ADDRESS=http://head:8265 RUN_ROOT=/shared/runs [MODEL=...] [ARGS=...]
 	@$(PY) -m launch.submit submit --address "$(RAY_ADDRESS)" --run-root "$(RUN_ROOT)" -- $(SHORT) $(ARGS)
 
@@ -73,10 +76,10 @@ stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 doctor: setup ## what is installed, free, used and wrong
 	@$(PY) launch/doctor.py
 
-lock: .uv/bin/uv ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu)
+lock: .uv/bin/uv ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu|analysis)
 	@$(COMPILE) -o $(LOCK)
 
-lock-check: .uv/bin/uv ## does requirements/<profile>.in still resolve to its lock file? (PROFILE=cpu|gpu)
+lock-check: .uv/bin/uv ## does requirements/<profile>.in still resolve to its lock file? (PROFILE=cpu|gpu|analysis)
 	@cp $(LOCK) .uv/checked.lock && $(COMPILE) -q -o .uv/checked.lock && diff $(LOCK) .uv/checked.lock && echo "$(LOCK) is what its .in resolves to"
 
 .uv/bin/uv:

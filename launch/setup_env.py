@@ -1,7 +1,8 @@
-"""Build `.venv` from the pinned requirements of a profile; does nothing when it is up to date.
+"""Build an environment from the pinned requirements of a profile; does nothing when it is up to date.
 
+The profiles `cpu` and `gpu` make `.venv`; `analysis` makes `.venv-analysis`, for `make clusters` alone.
 Standard library only: it runs before anything is installed.
-`python3 launch/setup_env.py [--profile cpu|gpu]`.
+`python3 launch/setup_env.py [--profile cpu|gpu|analysis]`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-STAMP = VENV / "self-emo.json"
+VENVS = {"cpu": ROOT / ".venv", "gpu": ROOT / ".venv", "analysis": ROOT / ".venv-analysis"}
+GIB_NEEDED = {"cpu": 6, "gpu": 20, "analysis": 3}
+STAMP = "self-emo.json"  # in the environment: what it was built from
 UV = "uv==0.13.9"  # knows where PyTorch's CPU builds are, if this machine's pip does not
 
 
@@ -40,30 +42,30 @@ def fingerprint(profile: str) -> dict[str, str]:
 
 def build(profile: str) -> None:
     """Create the environment, install the lock file without its dependencies' own wishes, then ourselves."""
-    lock = ROOT / f"requirements/{profile}.lock"
-    shutil.rmtree(VENV, ignore_errors=True)
-    _say(f"creating {VENV.name}/ for the {profile} profile")
-    venv.create(VENV, with_pip=True)
-    if profile == "cpu":
-        _install_cpu_torch(lock)
+    lock, folder = ROOT / f"requirements/{profile}.lock", VENVS[profile]
+    shutil.rmtree(folder, ignore_errors=True)
+    _say(f"creating {folder.name}/ for the {profile} profile")
+    venv.create(folder, with_pip=True)
+    if profile != "gpu":
+        _install_cpu_torch(folder, lock)
     count = sum(1 for line in lock.read_text().splitlines() if line and not line.startswith("#"))
     _say(f"installing {count} pinned packages (a few minutes)")
     # --no-deps: the lock is complete, and what it leaves out is left out on purpose (overrides-*.txt).
-    _pip("install", "--no-deps", "--progress-bar", "on", "-r", str(lock))
+    _pip(folder, "install", "--no-deps", "--progress-bar", "on", "-r", str(lock))
     _say("installing self-emo itself")
-    _pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    _pip(folder, "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
 
 
-def _install_cpu_torch(lock: Path) -> None:
+def _install_cpu_torch(folder: Path, lock: Path) -> None:
     """The CPU build of torch, from where pip looks, else from PyTorch's own index of CPU builds."""
     torch = next(line for line in lock.read_text().splitlines() if line.startswith("torch=="))
     _say(f"installing {torch}")
-    if _pip("install", "--no-deps", torch, check=False) == 0:
+    if _pip(folder, "install", "--no-deps", torch, check=False) == 0:
         return
     _say("this machine's package index has no CPU build of torch; asking PyTorch's own")
-    _pip("install", UV)
-    if _run([str(VENV / "bin/uv"), "pip", "install", "--python", str(VENV / "bin/python"), "--no-deps",
-             "--torch-backend", "cpu", torch], check=False):  # fmt: skip
+    _pip(folder, "install", UV)
+    if _run(folder, [f"{folder}/bin/uv", "pip", "install", "--python", f"{folder}/bin/python", "--no-deps",
+                     "--torch-backend", "cpu", torch], check=False):  # fmt: skip
         sys.exit(
             f"error: {torch} could not be installed. It is on PyTorch's index of CPU wheels (pytorch.org, "
             "Get Started): make that index or a folder with the wheel known to pip (PIP_EXTRA_INDEX_URL or "
@@ -71,13 +73,14 @@ def _install_cpu_torch(lock: Path) -> None:
         )
 
 
-def _pip(*arguments: str, check: bool = True) -> int:
-    return _run([str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", *arguments], check)
+def _pip(folder: Path, *arguments: str, check: bool = True) -> int:
+    python = str(folder / "bin/python")
+    return _run(folder, [python, "-m", "pip", "--disable-pip-version-check", *arguments], check)
 
 
-def _run(command: list[str], check: bool = True) -> int:
+def _run(folder: Path, command: list[str], check: bool = True) -> int:
     """Run a command with its output in a log, a line of progress every few seconds."""
-    log = VENV / "setup.log"
+    log = folder / "setup.log"
     started = time.time()
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -107,19 +110,20 @@ def _say(text: str) -> None:
 def main() -> None:
     """Build or keep the environment."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", choices=["cpu", "gpu"], default=os.environ.get("PROFILE") or None)
+    parser.add_argument("--profile", choices=list(VENVS), default=os.environ.get("PROFILE") or None)
     profile = parser.parse_args().profile or detect_profile()
     wanted = fingerprint(profile)
-    if _is_built(wanted):
+    if _is_built(profile, wanted):
         return
     with (ROOT / ".setup.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another make may be building it: wait, then look again
-        if not _is_built(wanted):
+        if not _is_built(profile, wanted):
             _build_checked(profile, wanted)
 
 
-def _is_built(wanted: dict[str, str]) -> bool:
-    return STAMP.exists() and json.loads(STAMP.read_text()) == wanted
+def _is_built(profile: str, wanted: dict[str, str]) -> bool:
+    stamp = VENVS[profile] / STAMP
+    return stamp.exists() and json.loads(stamp.read_text()) == wanted
 
 
 def _build_checked(profile: str, wanted: dict[str, str]) -> None:
@@ -129,11 +133,12 @@ def _build_checked(profile: str, wanted: dict[str, str]) -> None:
             "Python 3.11 or 3.12, for instance: make setup PYTHON=python3.11"
         )
     free = shutil.disk_usage(ROOT).free
-    if free < (needed := {"cpu": 6, "gpu": 20}[profile] * 2**30):
-        sys.exit(f"error: {needed >> 30} GiB of disk are needed for .venv, {free >> 30} are free")
+    if free < (needed := GIB_NEEDED[profile] * 2**30):
+        name = VENVS[profile].name
+        sys.exit(f"error: {needed >> 30} GiB of disk are needed for {name}, {free >> 30} are free")
     started = time.time()
     build(profile)
-    STAMP.write_text(json.dumps(wanted))
+    (VENVS[profile] / STAMP).write_text(json.dumps(wanted))
     _say(f"done in {time.time() - started:.0f} s")
 
 

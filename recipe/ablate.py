@@ -17,8 +17,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from recipe.compare import compare_runs
+from recipe.page import write_text
 from recipe.preflight import flatten
-from recipe.report import write_text
 from recipe.run_files import read_json
 from recipe.shortcuts import CONF
 from recipe.statistics import across_runs

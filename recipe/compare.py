@@ -17,7 +17,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from recipe import figures
-from recipe.report import render_page, write_text
+from recipe.page import render_page, write_text
 from recipe.run_files import (
     CHECKPOINT_NAMES,
     MEASURE_NAMES,

@@ -159,6 +159,36 @@ def drift_chart(drift: Mapping[str, Any], title: str) -> Figure:
         )
 
 
+def scatter(
+    groups: Mapping[str, Sequence[tuple[float, float, float]]],
+    grey: Mapping[str, str],
+    title: str,
+    caption: str,
+) -> Figure:
+    """Dots in a plane, with a colour a group.
+
+    Args:
+        groups: name -> (x, y, weight) of its dots; a dot's area grows with the root of its weight.
+        grey: the colours of groups that stay in the background.
+    """
+    colours = plt.get_cmap("tab20").colors
+    with plt.rc_context(_STYLE | {"figure.subplot.left": 0.06, "figure.subplot.bottom": 0.06}):
+        figure, axis = plt.subplots(figsize=(9, 4.8), gridspec_kw={"right": 0.62})
+        for i, (name, dots) in enumerate(groups.items()):
+            colour = grey.get(name) or colours[i % len(colours)]
+            axis.plot([], [], "o", markersize=5, color=colour, label=name)  # for the legend alone
+            # One call a weight: then a dot is a reference to one shape, a tenth of the characters.
+            for weight in sorted({dot[2] for dot in dots}, reverse=True):
+                xs, ys = zip(*(dot[:2] for dot in dots if dot[2] == weight), strict=True)
+                order, width = 1 if name in grey else 2, 2.5 * weight**0.25
+                axis.plot(xs, ys, "o", markersize=width, color=colour, markeredgewidth=0, zorder=order)
+        axis.set_title(title)
+        axis.set(xticks=[], yticks=[])
+        axis.margins(0.08)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        return Figure(_svg(figure), caption)
+
+
 def _svg(figure: Any) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})

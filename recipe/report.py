@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from omegaconf import OmegaConf
 
 from recipe import circularity, diagnose, figures, versions
 from recipe.browser import shown_groups
+from recipe.page import render_page, write_text
 from recipe.run_files import (
     CHECKPOINT_NAMES,
     MEASURE_NAMES,
@@ -134,28 +134,6 @@ def write_report(folder: Path) -> Path:
         settings=OmegaConf.to_yaml(config),
     )
     return write_text(folder / "report.html", page)
-
-
-def render_page(template: str, **values: Any) -> str:
-    """A page from a template of this folder; everything that is filled in is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda x, form="%.3f": "–" if x is None else form % x
-    environment.filters["weights"] = lambda w: ", ".join(f"{label} {x:.2f}" for label, x in w.items())
-    return environment.get_template(template).render(names=STAGE_NAMES, measures=MEASURE_NAMES, **values)
-
-
-def write_text(target: Path, text: str) -> Path:
-    """Write a file under a temporary name first; returns ``target``."""
-    part = target.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(target)
-    return target
 
 
 def _pairs(stages: Sequence[str]) -> list[tuple[str, str]]:

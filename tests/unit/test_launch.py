@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from launch import setup_env
+
 
 def lock(root, profile: str = "gpu") -> dict[str, Version]:
     """Pins by canonical name."""
@@ -23,12 +25,12 @@ def lock(root, profile: str = "gpu") -> dict[str, Version]:
 # ---- requirements ----
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis"])
 def test_every_requirement_is_met_by_its_lock(root, profile):
     pins = lock(root, profile)
     lines = (root / f"requirements/{profile}.in").read_text().splitlines()
     asked = [Requirement(line.partition(" #")[0]) for line in lines if line and not line.startswith("#")]
-    assert len(asked) > 15
+    assert len(asked) > 10
     unmet = [
         str(r) for r in asked if not r.specifier.contains(pins[canonicalize_name(r.name)], prereleases=True)
     ]
@@ -39,6 +41,17 @@ def test_the_profiles_agree_on_what_the_recipe_is_written_for(root):
     cpu, gpu = lock(root, "cpu"), lock(root, "gpu")
     for name in ("verl", "ray", "transferqueue", "hydra-core", "tensordict", "numpy"):
         assert cpu[name] == gpu[name], name
+
+
+def test_analyses_have_an_environment_of_their_own(root):
+    analysis = lock(root, "analysis")
+    for profile in ("cpu", "gpu"):  # transformers imports it wherever it is, in every process of a run
+        assert "scikit-learn" not in lock(root, profile)
+    assert {name: analysis[name] for name in ("torch", "transformers", "numpy")} == {
+        name: lock(root, "cpu")[name] for name in ("torch", "transformers", "numpy")
+    }
+    assert setup_env.VENVS["analysis"] not in (setup_env.VENVS["cpu"], setup_env.VENVS["gpu"])
+    assert set(setup_env.VENVS) == set(setup_env.GIB_NEEDED)
 
 
 # ---- container ----
