@@ -8,7 +8,7 @@ UNIT = $(PY) -m pytest -m "not stack" -n 2
 SHORT = $(if $(MODEL),MODEL=$(MODEL)) $(if $(RAW_DIR),RAW_DIR=$(RAW_DIR)) $(if $(NAME),NAME=$(NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan download data bench-data leakage test test-unit lint ablate eval chat judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train plan download data bench leakage test test-unit lint ablate eval chat judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,7 +31,7 @@ download: setup ## MELD and EmoryNLP from their authors' repository, checked: ma
 data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed] [TOKENIZER=folder [MAX_PROMPT_LENGTH=n]]
 	@$(PY) -m data_prep.prepare $(if $(RAW_DIR),--raw-dir $(RAW_DIR)) $(if $(EXPERT),--expert $(EXPERT)) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) $(if $(MAX_PROMPT_LENGTH),--max-prompt-length $(MAX_PROMPT_LENGTH)) --out-dir $(or $(OUT_DIR),$(error OUT_DIR=... is missing))
 
-bench-data: setup ## time and memory of make data on made-up corpora: make bench-data OUT_DIR=... [SIZES="1000000 10000000"]
+bench: setup ## time and memory of make data on made-up corpora: make bench OUT_DIR=... [SIZES="1000000 10000000"]
 	@$(PY) -m bench.prepare_memory $(or $(OUT_DIR),$(error OUT_DIR=... is missing)) $(if $(SIZES),--utterances $(SIZES))
 
 test: setup lint ## all tests: unit tests, then one real turn of the flywheel (15 minutes)

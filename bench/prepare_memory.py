@@ -88,7 +88,7 @@ def draw_curve(rows: list[dict[str, float]], path: Path) -> None:
 
 
 def main() -> int:
-    """Command line of `make bench-data`."""
+    """Command line of `make bench`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--utterances", type=int, nargs="+", default=SIZES, help="of the training split")
