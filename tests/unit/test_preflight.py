@@ -277,6 +277,13 @@ def test_the_address_of_a_dashboard_is_for_submitting(configured, monkeypatch):
 # ---- data and prompts ----
 
 
+@pytest.mark.parametrize("corpus", ["meld", "emorynlp", "iemocap"])
+def test_one_corpus_or_all(composed, corpus):
+    assert composed().corpora is None
+    assert list(composed(f"corpus={corpus}").corpora) == [corpus]
+    assert list(composed("corpora=[meld,iemocap]").corpora) == ["meld", "iemocap"]
+
+
 def test_raw_dir_without_a_corpus(configured, tmp_path):
     (tmp_path / "raw").mkdir()
     refused(configured(f"raw_dir={tmp_path / 'raw'}"), "found no meld/", "Remedy", error=DataError)

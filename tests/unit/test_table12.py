@@ -101,9 +101,12 @@ def group(name: str) -> list[str]:
 
 PROFILES = [(e, h) for e in group("experiment") for h in group("hardware")]
 #: Experiments of the paper's sizes.
-PAPER = [e for e in group("experiment") if not e.startswith("smoke")]
+PAPER = [e for e in group("experiment") if e.startswith(("paper", "ablation"))]
 #: What cannot work, and what the message says.
-REFUSED = {("smoke_llm", "multinode"): "sft.data.train_batch_size=8 is not divisible by the 16"}
+REFUSED = {
+    (e, "multinode"): "sft.data.train_batch_size=8 is not divisible by the 16"
+    for e in ("smoke_llm", "zero_shot")
+}
 # Models and experts are dealt out over the profiles: with this many, each of their pairs occurs, and
 # the test below shows that neither of them touches what the others set.
 DEALT = [
