@@ -32,6 +32,8 @@ from recipe.run_files import (
 from recipe.statistics import bootstrap_intervals, compare
 from recipe.table12 import against_paper
 
+#: Other pages about a run, beside this one.
+_PAGES = {"data card": "data/data_card.html", "persona clusters": "clusters.html"}
 #: veRL's timers that do not lie within each other.
 _PARTS = {
     "gen": "generation and reward",
@@ -94,6 +96,7 @@ def write_report(folder: Path) -> Path:
         "report.html.j2",
         run=folder.name,
         config=config,
+        pages={name: page for name, page in _PAGES.items() if (folder / page).is_file()},
         expert=config.expert.kind if "expert" in config else "offline",
         corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
         unfinished=[stage for stage in config.evaluate.stages if stage not in results],
