@@ -77,6 +77,10 @@ def wait_for(condition, seconds: float, process: subprocess.Popen) -> None:
         time.sleep(0.5)
 
 
+def latest(checkpoint: Path) -> int:
+    return int(checkpoint.read_text() or 0)  # veRL writes it in place, so it may be empty for a moment
+
+
 def segments() -> set[str]:
     return {p.name for p in Path("/dev/shm").iterdir()}
 
@@ -99,12 +103,12 @@ def run(tmp_path_factory) -> dict:
         time.sleep(0.5)
     left = {"processes": descendants(started), "shared_memory": segments() - before}
     early = {p.name for p in (root / "recorded").glob("*.jsonl")}
-    at_kill = int(checkpoint.read_text())
+    at_kill = latest(checkpoint)
     second = subprocess.Popen(
         command(root, "run.resume=true"), cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=(root / "log2.txt").open("w"),
     )  # fmt: skip
-    wait_for(lambda: int(checkpoint.read_text()) > at_kill, 600, second)
+    wait_for(lambda: latest(checkpoint) > at_kill, 600, second)
     (worker,) = (
         p
         for p in psutil.Process(second.pid).children(recursive=True)
