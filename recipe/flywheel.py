@@ -82,6 +82,7 @@ class Flywheel:
         Returns:
             As `run`.
         """
+        versions.record(self.folder)
         self._step("data", self._prepare_data)
         self._score_baselines()
         self._step("base", self._make_base)
