@@ -108,7 +108,8 @@ def flywheel(tmp_path):
     for split in ("train", "test"):
         write_rows(prompts(split, 6), tmp_path / f"data/{split}.parquet")
     (tmp_path / "data/leakage.json").write_text("[]")
-    config = OmegaConf.create({"prompts": {"dir": "compact"}, "expert": {"kind": "offline"}})
+    settings = {"prompts": {"dir": "compact"}, "expert": {"kind": "offline"}, "run": {"retries": 0}}
+    config = OmegaConf.create(settings)
     return Flywheel(config, tmp_path)
 
 
