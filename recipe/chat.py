@@ -131,8 +131,12 @@ def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str]) -> Any:
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse, StreamingResponse
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from transformers import AutoTokenizer
 
     from recipe.serve import MODEL
+
+    for checkpoint in checkpoints:  # now: two first requests at once would import transformers half
+        AutoTokenizer.from_pretrained(checkpoint.path)
 
     app = FastAPI(title="SELF-EMO", docs_url=None, redoc_url=None)
     # A page of another site must not reach this one through a name that points here.

