@@ -68,8 +68,7 @@ def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str
         n=samples,
         temperature=config.evaluate.temperature if samples > 1 else 0.0,
         max_tokens=config.data.max_response_length,
-        seed=config.run.seed,
-    )
+    )  # no seed: vLLM cannot seed single requests on a CPU; the engine has the run's
     template = dict(config.data.apply_chat_template_kwargs)
     for done, i in enumerate(todo):
         batch = rows[i : i + size]
