@@ -195,13 +195,14 @@ def test_a_request_that_the_endpoint_refuses_is_set_aside(server, tmp_path):
     assert answers.rejects[0]["reason"] == "the endpoint refused the request (status 400)"
 
 
-def test_the_cost_cap_stops_before_it_is_passed(server, tmp_path):
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_the_cost_cap_stops_before_it_is_passed(server, tmp_path, concurrency):
     server.usage = (3, 500)  # 0.002 each
+    capped = settings(server, max_cost=0.01, concurrency=concurrency, max_tokens=500)
     with pytest.raises(ExpertError, match=r"over expert.max_cost=0.01 .* every answer so far is kept"):
-        ask_all(
-            requests(20), settings(server, max_cost=0.01, concurrency=4, max_tokens=500), tmp_path, "test"
-        )
-    assert len(server.bodies) == 4  # a fifth could have passed the cap by what it had to read
+        ask_all(requests(20), capped, tmp_path, "test")
+    # A fifth could have passed the cap by what it had to read; of several at once some may be called off.
+    assert len(server.bodies) == 4 if concurrency == 1 else 1 <= len(server.bodies) <= 4
 
 
 def test_at_most_so_many_requests_at_once(server, tmp_path):
