@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from recipe.compare import compare_runs
+from recipe.compare import compare_runs, with_spread
 from recipe.page import write_text
 from recipe.preflight import flatten
 from recipe.run_files import read_json
@@ -124,7 +124,7 @@ def table(summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _percent(value: tuple[float, float]) -> str:
-    return f"{100 * value[0]:.2f} ± {100 * value[1]:.2f}"
+    return with_spread((100 * value[0], 100 * value[1]), 2)
 
 
 def nothing_to_add(folder: Path) -> bool:

@@ -164,11 +164,17 @@ def table(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> str:
         if len(groups) > 1:
             lines.append(f"setting {name}: {', '.join(run.folder.name for run in runs)}")
         for stage, by_corpus in means(runs, stages).items():
-            cells = "".join(f"{'{:.3f} ± {:.3f}'.format(*by_corpus['avg'][m]):>18}" for m in MEASURE_NAMES)
+            cells = "".join(f"{with_spread(by_corpus['avg'][m], 3):>18}" for m in MEASURE_NAMES)
             lines.append(f"{STAGE_NAMES[stage]:<28}{cells}")
     for run in itertools.chain(*groups.values()):
         lines.append(f"{run.folder.name}: seed {run.seed}, {run.minutes:.1f} min")
     return "\n".join(lines)
+
+
+def with_spread(value: tuple[float, float], digits: int) -> str:
+    """Mean ± standard deviation as text; a single run has only the former."""
+    mean, deviation = (f"{x:.{digits}f}" for x in value)
+    return mean if deviation == "nan" else f"{mean} ± {deviation}"
 
 
 def compare_runs(folders: Sequence[Path]) -> tuple[str, Path]:

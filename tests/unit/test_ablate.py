@@ -68,6 +68,6 @@ def test_the_table():
         "| SELF-EMO (full) | 3 | 50.00 ± 10.00 / 50.00 ± 10.00 | 50.00 ± 10.00 | 50.00 ± 10.00 | 59.29 |"
         in lines
     )
-    assert any(line.startswith("| w/o SELF-EMO | 1 | 25.00 ± ") for line in lines)
+    assert any(line.startswith("| w/o SELF-EMO | 1 | 25.00 / 25.00 |") for line in lines)
     assert not any("w/o SELF-GRPO" in line for line in lines)
     assert "not measured here" in lines[-1]
