@@ -73,8 +73,8 @@ attach: setup ## follow a submitted run again: make attach RAY_ADDRESS=... JOB=.
 stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 	@$(PY) -m launch.submit stop --address "$(RAY_ADDRESS)" --job "$(JOB)"
 
-doctor: setup ## what is installed, free, used and wrong
-	@$(PY) launch/doctor.py
+doctor: ## what is installed, free, used and wrong; before setup, too
+	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) launch/doctor.py
 
 lock: .uv/bin/uv ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu|analysis)
 	@$(COMPILE) -o $(LOCK)

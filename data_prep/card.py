@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from data_prep.corpora import find_corpora
+from data_prep.files import sha256, write_text
 from data_prep.leakage import MIN_CHARACTERS, NEAR
 from data_prep.prompt import load_templates
 from rewards.labels import LABELS
@@ -117,9 +118,7 @@ def write_card(
         tokenizer=tokenizer,
         limit=max_prompt_length,
     )
-    part = folder / f"{NAME}.part"
-    part.write_text(page, encoding="utf-8")
-    return part.replace(folder / NAME)
+    return write_text(folder / NAME, page)
 
 
 def survey(folder: Path, count_tokens: Any = None) -> tuple[list[Part], dict[str, Personas]]:
@@ -235,18 +234,13 @@ def _token_counter(folder: str | Path):
 def _files(raw_dir: str | Path, corpora: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     """The files read with their checksums; many of them as one line, with the checksum of the checksums."""
     for name, files in find_corpora(raw_dir, corpora).items():
-        lines = [(str(path), path.stat().st_size, _sha256(path)) for path in files.paths()]
+        lines = [(str(path), path.stat().st_size, sha256(path)) for path in files.paths()]
         if len(lines) > _FILES_SHOWN:
             together = hashlib.sha256("".join(digest for *_, digest in lines).encode()).hexdigest()
             title = f"{len(lines)} files below {files.root}, checksum of their checksums"
             lines = [(title, sum(size for _, size, _ in lines), together)]
         for path, size, digest in lines:
             yield {"corpus": name, "path": path, "bytes": size, "sha256": digest}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rejects(folder: Path) -> dict[str, dict[str, Any]]:

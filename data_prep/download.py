@@ -7,7 +7,6 @@ licence only; what to do about it is printed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import http.client
 import sys
 import time
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
+from data_prep.files import sha256
 
 BASE = "https://raw.githubusercontent.com/declare-lab/MELD"
 _ATTEMPTS, _TIMEOUT, _BLOCK = 5, 30.0, 1 << 16
@@ -110,7 +111,7 @@ def fetch(remote: Remote, raw_dir: str | Path, base: str = BASE) -> bool:
     """
     url, target = f"{base}/{remote.path}", Path(raw_dir) / remote.target
     if target.exists():
-        if _sha256(target) != remote.sha256:
+        if sha256(target) != remote.sha256:
             raise DownloadError(
                 f"{target} is there, but is not the file of {url} (SHA-256 {remote.sha256}); move it away "
                 "and run this again, or keep it: the readers take it as it is"
@@ -141,7 +142,7 @@ def fetch(remote: Remote, raw_dir: str | Path, base: str = BASE) -> bool:
                 f"{url} cannot be had ({problem}, {_ATTEMPTS} attempts; what came is kept and continued): "
                 f"check the network and a proxy (https_proxy), or {by_hand}"
             )
-    if (found := _sha256(part)) != remote.sha256:
+    if (found := sha256(part)) != remote.sha256:
         with part.open("rb") as file:
             page = file.read(200).lstrip().startswith(b"<")
         part.unlink()  # nothing to continue
@@ -178,11 +179,6 @@ def _receive(url: str, part: Path, size: int, bar: tqdm) -> None:
                 bar.update(len(block))
             if missing > 0 and file.tell() <= size:
                 raise OSError("the connection was cut")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> int:

@@ -19,6 +19,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_prep.files import write_json, write_text
+
 #: Characters of a token, for the estimate before anything is asked; only a guess.
 _CHARS_PER_TOKEN = 3.5
 
@@ -131,10 +133,8 @@ class Answers:
     def write(self, target: Path, content: Mapping[str, Any]) -> None:
         """Write what was made of the answers to ``<target>.json``, the rest to ``<target>.rejects.jsonl``."""
         lines = "".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in self.rejects)
-        text = json.dumps(content, ensure_ascii=False, indent=1)
-        for path, part in ((f"{target}.rejects.jsonl", lines), (f"{target}.json", text)):
-            Path(f"{path}.part").write_text(part, encoding="utf-8")
-            Path(f"{path}.part").replace(path)
+        write_text(f"{target}.rejects.jsonl", lines)
+        write_json(f"{target}.json", content)
 
 
 def cache_dir() -> Path:
@@ -292,9 +292,7 @@ class _Asker:
         self.answers.asked += 1
         self.answers.cost += cost
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(answer, ensure_ascii=False), encoding="utf-8")
-        part.replace(path)
+        write_json(path, answer)
         return answer
 
     async def _request(

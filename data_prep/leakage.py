@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from data_prep.corpora import read_corpora
 from data_prep.dialogue import DataError, Dialogue
+from data_prep.files import write_json
 
 #: Shorter utterances ("Okay.", "I don't know.") are the same everywhere and leak nothing.
 MIN_CHARACTERS = 31
@@ -157,10 +157,8 @@ def _minhash(pairs: frozenset[tuple[str, str]]):
 
 
 def write_overlaps(found: Sequence[Overlap], path: str | Path) -> None:
-    """Write the overlaps as JSON, one object each, under the final name only when all is there."""
-    part = Path(f"{path}.part")
-    part.write_text(json.dumps([asdict(o) for o in found], indent=1, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)
+    """Write the overlaps as JSON, one object each."""
+    write_json(path, [asdict(o) for o in found])
 
 
 def render(found: Sequence[Overlap]) -> str:

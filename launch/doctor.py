@@ -1,4 +1,7 @@
-"""`make doctor`: what is installed, what is free, what would be used, what is wrong and how to mend it."""
+"""`make doctor`: what is installed, what is free, what would be used, what is wrong and how to mend it.
+
+Works before `make setup`, too, with the standard library alone: it then tells what setup will meet.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+STAMP = ROOT / ".venv/self-emo.json"
 GIB = 2**30
 #: What the default run wants, the environment being there.
 MEMORY, DISK = 10 * GIB, 1 * GIB
@@ -19,25 +23,39 @@ MEMORY, DISK = 10 * GIB, 1 * GIB
 def main() -> int:
     """Print the findings; 1 if something is wrong."""
     problems: list[str] = []
-    stamp = ROOT / ".venv/self-emo.json"
-    profile = json.loads(stamp.read_text())["profile"] if stamp.exists() else "unknown"
     print(f"machine   {platform.system()} {platform.machine()}, Python {platform.python_version()}")
-    print(f"profile   {profile} ({sys.prefix})")
-    _versions(profile, problems)
-    _plugins(problems)
+    if STAMP.exists():
+        profile = json.loads(STAMP.read_text())["profile"]
+        print(f"profile   {profile} ({sys.prefix})")
+        _versions(profile, problems)
+        _plugins(problems)
+    else:
+        _before_setup(problems)
     _resources(problems)
-    _leftovers()
+    if STAMP.exists():
+        _devices()
+        _leftovers()
     for problem in problems:
         print(f"WRONG     {problem}")
     print("all is well" if not problems else f"{len(problems)} thing(s) to mend")
     return 1 if problems else 0
 
 
+def _before_setup(problems: list[str]) -> None:
+    sys.path.insert(0, str(ROOT))
+    from launch.setup_env import GIB_NEEDED, detect_profile
+
+    profile = os.environ.get("PROFILE") or detect_profile()
+    print(f"profile   {profile}, not built yet")
+    problems.append("there is no environment yet; make setup builds it (the other targets do so, too)")
+    if not (3, 11) <= sys.version_info < (3, 13):
+        problems.append("the pinned packages want Python 3.11 or 3.12: make setup PYTHON=python3.11")
+    if shutil.disk_usage(ROOT).free < GIB_NEEDED[profile] * GIB:
+        problems.append(f"the environment wants {GIB_NEEDED[profile]} GiB of disk")
+
+
 def _versions(profile: str, problems: list[str]) -> None:
     lock = ROOT / f"requirements/{profile}.lock"
-    if not lock.exists():
-        problems.append("the environment was not built by `make setup`; run it")
-        return
     wrong = []
     for line in lock.read_text().splitlines():
         name, _, wanted = line.partition("==")
@@ -72,15 +90,17 @@ def _plugins(problems: list[str]) -> None:
             problems.append(f"the entry point {group} is missing; run make setup")
 
 
+def _memory() -> tuple[int, int]:
+    """Available and total memory in bytes, as Linux reports them."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    found = {words[0].rstrip(":"): 1024 * int(words[1]) for words in lines}
+    return found["MemAvailable"], found["MemTotal"]
+
+
 def _resources(problems: list[str]) -> None:
-    import psutil
-    import torch
-
-    from recipe.shortcuts import choose_hardware
-
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(ROOT)
+    (available, total), disk = _memory(), shutil.disk_usage(ROOT)
     print(f"cores     {os.cpu_count()}")
-    print(f"memory    {memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f}")
+    print(f"memory    {available / GIB:.1f} GiB free of {total / GIB:.1f}")
     print(f"disk      {disk.free / GIB:.1f} GiB free")
     shm = Path("/dev/shm")
     if shm.is_dir():
@@ -88,20 +108,27 @@ def _resources(problems: list[str]) -> None:
         print(f"/dev/shm  {free / GIB:.1f} GiB free")
         if free < GIB:
             problems.append("less than 1 GiB of shared memory is free; Ray and the weight sync need it")
-    gpus = torch.cuda.device_count()
-    print(f"GPUs      {gpus}; `make train` would use hardware={choose_hardware(gpus)}")
-    print(
-        f"Ray       {os.environ.get('RAY_ADDRESS') or 'a local cluster per stage (RAY_ADDRESS is not set)'}"
-    )
-    if memory.available < MEMORY:
+    if available < MEMORY:
         problems.append(
-            f"{memory.available / GIB:.1f} GiB of memory are free, the default run wants {MEMORY / GIB:.0f}; "
+            f"{available / GIB:.1f} GiB of memory are free, the default run wants {MEMORY / GIB:.0f}; "
             "end something"
         )
     if disk.free < DISK:
         problems.append(
             f"less than {DISK / GIB:.0f} GiB of disk are free for runs; make clean-runs removes all"
         )
+
+
+def _devices() -> None:
+    import torch
+
+    from recipe.shortcuts import choose_hardware
+
+    gpus = torch.cuda.device_count()
+    print(f"GPUs      {gpus}; `make train` would use hardware={choose_hardware(gpus)}")
+    print(
+        f"Ray       {os.environ.get('RAY_ADDRESS') or 'a local cluster per stage (RAY_ADDRESS is not set)'}"
+    )
 
 
 def _leftovers() -> None:

@@ -79,15 +79,18 @@ def _pip(folder: Path, *arguments: str, check: bool = True) -> int:
 
 
 def _run(folder: Path, command: list[str], check: bool = True) -> int:
-    """Run a command with its output in a log, a line of progress every few seconds."""
+    """Run a command with its output in a log and a line of progress: one that moves, or one now and then."""
     log = folder / "setup.log"
-    started = time.time()
+    started = said = time.time()
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         while process.poll() is None:
             time.sleep(0.5)
             if sys.stdout.isatty():
                 print(f"\r  {time.time() - started:4.0f} s  {_last_line(log)[:90]:<90}", end="", flush=True)
+            elif time.time() - said > 30:
+                said = time.time()
+                print(f"  {said - started:4.0f} s  {_last_line(log)[:90]}", flush=True)
     if sys.stdout.isatty():
         print("\r" + " " * 100 + "\r", end="")
     if check and process.returncode:

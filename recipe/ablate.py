@@ -1,11 +1,13 @@
 """`make ablate`: the settings of Table 2, one run after the other over several seeds, as one table.
 
 `python -m recipe.ablate [MODEL=...] [RAW_DIR=...] [NAME=...] [SEEDS=1,2,3] [hydra overrides]`. Every run is
-a `make train` of its own; what is finished is not done again, what was interrupted goes on.
+a `make train` of its own; what is finished is not done again, what was interrupted goes on. Stages that the
+settings of a seed have in common, such as the cold start, are done once (`recipe.reuse`).
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,9 +18,9 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from data_prep.files import write_text
 from recipe.compare import compare_runs, with_spread
-from recipe.page import write_text
-from recipe.preflight import flatten
+from recipe.flatten import flatten
 from recipe.run_files import read_json
 from recipe.shortcuts import CONF
 from recipe.statistics import across_runs
@@ -72,11 +74,12 @@ def overrides_of(experiment: str | None) -> list[str]:
     return inherited + own
 
 
-def commands(arguments: Sequence[str]) -> tuple[str, dict[tuple[str, int], list[str]]]:
+def commands(arguments: Sequence[str], root: Path) -> tuple[str, dict[tuple[str, int], list[str]]]:
     """What has to be run.
 
     Args:
         arguments: of the command line.
+        root: folder of the runs.
 
     Returns:
         The runs' common name, and (setting, seed) -> arguments of `recipe.main`.
@@ -93,7 +96,9 @@ def commands(arguments: Sequence[str]) -> tuple[str, dict[tuple[str, int], list[
     for seed in map(int, seeds.split(",")):
         for setting, experiment in SETTINGS.items():
             stages = ["evaluate.stages=[base,cold,rl,retrained]"] if experiment is None else []
-            changes = [*overrides_of(experiment), *stages, f"run.seed={seed}"]
+            before = [str(root.resolve() / f"{name}-{s}-s{n}") for s, n in found if n == seed]
+            reuse = [f"run.reuse={json.dumps(before)}"] if before else []
+            changes = [*overrides_of(experiment), *stages, f"run.seed={seed}", *reuse]
             found[setting, seed] = [f"NAME={name}-{setting}-s{seed}", *rest, *changes]
     return name, found
 
@@ -135,12 +140,12 @@ def nothing_to_add(folder: Path) -> bool:
 
 def main() -> int:
     """Command line of `make ablate`."""
+    root = Path(next((a.partition("=")[2] for a in sys.argv[1:] if a.startswith("run.root=")), "runs"))
     try:
-        name, planned = commands(sys.argv[1:])
+        name, planned = commands(sys.argv[1:], root)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    root = Path(next((a.partition("=")[2] for a in sys.argv[1:] if a.startswith("run.root=")), "runs"))
     summaries: dict[str, list[dict[str, Any]]] = {}
     folders = []
     for number, ((setting, seed), arguments) in enumerate(planned.items(), start=1):

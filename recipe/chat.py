@@ -24,7 +24,7 @@ from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates, render
 from data_prep.rows import make_row, read_rows
-from recipe.run_files import run_folder
+from recipe.run_files import checkpoint_folders, run_folder
 from recipe.shortcuts import CONF, expand
 from rewards.labels import LABELS
 from rewards.parse import parse_output
@@ -81,10 +81,12 @@ def from_run(name: str) -> Checkpoint:
     """
     run, _, stage = name.partition(":")
     folder = run_folder(run)
-    found = {"cold": folder / "iter_0/sft/model"}
-    for k in sorted(int(p.name.removeprefix("iter_")) for p in folder.glob("iter_[1-9]*")):
-        found |= {"rl": folder / f"iter_{k}/rl/model", "retrained": folder / f"iter_{k}/sft/model"}
-    there = {key: path for key, path in found.items() if path.is_dir()}
+    there: dict[str, Path] = {}
+    for k in sorted(int(p.name.removeprefix("iter_")) for p in folder.glob("iter_[1-9]*")) or [1]:
+        for key, path in checkpoint_folders(folder, k).items():
+            if path.is_dir():
+                there.pop(key, None)  # the last one that was made stands last
+                there[key] = path
     stage = stage or next(reversed(there), "cold")
     if stage not in there:
         raise ValueError(

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from data_prep.files import write_text
 from recipe import figures
-from recipe.page import render_page, write_text
+from recipe.flatten import flatten
+from recipe.page import render_page
 from recipe.run_files import (
     CHECKPOINT_NAMES,
     MEASURE_NAMES,
@@ -30,7 +32,7 @@ from recipe.run_files import (
 from recipe.statistics import across_runs, holm, paired_permutation
 
 #: What may differ between the runs of one setting.
-_OWN = ("run.name", "run.seed", "run.resume", "run.root")
+_OWN = ("run.name", "run.seed", "run.resume", "run.root", "run.reuse")
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,12 @@ def read_run(folder: Path) -> Run:
         ValueError: a file is broken.
     """
     config = OmegaConf.load(folder / "config.yaml")
-    settings = {name: value for name, value in _flat(config, "") if name not in _OWN}
+    settings = {
+        name: value for name, value in flatten(OmegaConf.to_container(config)).items() if name not in _OWN
+    }
     steps = read_json(folder / "state.json")["steps"].values()
     seconds = sum(step["seconds"] for step in steps)
     return Run(folder, config.run.seed, seconds / 60, settings, read_evaluation(folder, "summary"))
-
-
-def _flat(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in OmegaConf.to_container(node).items():
-        if isinstance(value, dict):
-            yield from _flat(OmegaConf.create(value), f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def settings_of(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.files import write_json
 from data_prep.rows import ground_truth, read_rows
 from recipe import token_entropy
 from recipe.buffer import draw_stratified
@@ -29,22 +30,25 @@ def generate_answers(config: Any) -> None:
         config: the composed configuration, with ``job: {data, out, models: {stage: model}}``; the
             answers of a stage go below ``<out>/<stage>``.
     """
-    rows = read_rows(config.job.data)
-    for stage, model in config.job.models.items():
-        out = Path(config.job.out) / stage
-        _answer(config, rows, stage, model, out)
+    rows, folder = read_rows(config.job.data), Path(config.job.out)
+    progress = folder / "metrics.part.jsonl"  # what the bar of `recipe.process` follows
+    for number, (stage, model) in enumerate(config.job.models.items()):
+        out = folder / stage
+        for done in _answer(config, rows, model, out):
+            with progress.open("a") as file:
+                file.write(json.dumps({"step": number * len(rows) + done, "data": {"stage": stage}}) + "\n")
         if (most := config.evaluate.entropy_rows) and not (out / "entropy.json").exists():
             asked = [rows[i] for i in draw_stratified(rows, most, config.run.seed)]
             options = dict(config.data.apply_chat_template_kwargs)
-            token_entropy.write(
-                out / "entropy.json", token_entropy.measure(model, asked, read_answers(out), options)
-            )
+            write_json(out / "entropy.json", token_entropy.measure(model, asked, read_answers(out), options))
 
 
-def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str, out: Path) -> None:
+def _answer(config: Any, rows: list[dict[str, Any]], checkpoint: str, out: Path) -> Iterator[int]:
+    """Answer what is not answered yet, batch by batch; yields how many prompts are done."""
     size = config.evaluate.batch_rows
     todo = [i for i in range(0, len(rows), size) if not (out / f"part_{i:08d}.parquet").exists()]
     if not todo:
+        yield len(rows)
         return
     from vllm import LLM, SamplingParams
     from vllm.distributed import cleanup_dist_env_and_memory
@@ -70,7 +74,7 @@ def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str
         max_tokens=config.data.max_response_length,
     )  # no seed: vLLM cannot seed single requests on a CPU; the engine has the run's
     template = dict(config.data.apply_chat_template_kwargs)
-    for done, i in enumerate(todo):
+    for i in todo:
         batch = rows[i : i + size]
         answers = model.chat(
             [row["prompt"] for row in batch], sampling, use_tqdm=False, chat_template_kwargs=template
@@ -82,7 +86,7 @@ def _answer(config: Any, rows: list[dict[str, Any]], stage: str, checkpoint: str
         part = out / f"part_{i:08d}.tmp"
         pq.write_table(pa.Table.from_pylist(table), part)
         part.replace(out / f"part_{i:08d}.parquet")
-        print(f"{stage}: {min((done + 1) * size, len(rows))}/{len(rows)} prompts", flush=True)
+        yield min(i + size, len(rows))
     del model  # its memory is wanted for the next checkpoint
     cleanup_dist_env_and_memory()
 

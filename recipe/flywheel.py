@@ -9,7 +9,6 @@ there is done. Nothing is remembered in a process, so a run goes on wherever it 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import shutil
@@ -19,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from data_prep import personas
@@ -27,13 +25,14 @@ from data_prep.card import write_card
 from data_prep.cold_start import ask_responses
 from data_prep.corpora import read_corpora
 from data_prep.experts import cache_dir, settings_of
+from data_prep.files import write_json
 from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
 from data_prep.offline_expert import NAME as OFFLINE
 from data_prep.offline_expert import respond
 from data_prep.prepare import SAMPLES, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates
 from data_prep.rows import read_rows, write_rows
-from recipe import models, versions
+from recipe import models, reuse, versions
 from recipe.baselines import BASELINES
 from recipe.buffer import draw_mix, draw_record, draw_stratified, grow, read_rollouts
 from recipe.evaluate import read_answers, score_answers
@@ -41,6 +40,8 @@ from recipe.fit_prompts import fit_rows
 from recipe.measures import summarise
 from recipe.process import WorkerLostError, run_stage
 from recipe.report import write_report
+from recipe.run_files import checkpoint_folders
+from recipe.sft_config import sft_config
 
 SPLITS = ("train", "dev", "test")
 
@@ -127,7 +128,7 @@ class Flywheel:
         if self.experts:
             self._ask_personas(work)
         write_card(work, raw_dir, self.config.corpora, self.config.prompts.dir)
-        _write_json(work / "counts.json", counts)
+        write_json(work / "counts.json", counts)
 
     def _ask_personas(self, work: Path) -> None:
         """Render the rows again with personas from the experts, who see only the dialogues that are used."""
@@ -160,7 +161,7 @@ class Flywheel:
             texts += [self._expert(row) for row in rows]
             models.make_tiny(texts, work / "model", self.config.run.seed)
             path = str(self.folder / "base/model")
-        _write_json(work / "base.json", {"path": path})
+        write_json(work / "base.json", {"path": path})
 
     @property
     def base(self) -> Path:
@@ -181,7 +182,7 @@ class Flywheel:
             "mix": draw_record(everything, rows, flywheel.mix, seed),
             "cold_start": draw_record(rows, drawn, flywheel.cold_start_rows, seed),
         }
-        _write_json(work / "draw.json", draws)
+        write_json(work / "draw.json", draws)
         if self.experts:
             responses, answers = ask_responses(drawn, self.experts, cache_dir() / "experts")
             answers.write(work / "responses", {row_id: text for row_id, (_, text) in responses.items()})
@@ -192,7 +193,7 @@ class Flywheel:
             if found := responses.get(row["extra_info"]["row_id"]):
                 row["response_from"], row["response"] = {"source": found[0], "iteration": 0}, found[1]
         write_rows(rows, work / "buffer.parquet")
-        _write_json(
+        write_json(
             work / "counts.json",
             {"rows": len(rows), "with_response": sum(r["response"] is not None for r in rows)},
         )
@@ -219,8 +220,8 @@ class Flywheel:
         sft.trainer.save_freq = -1
         with open_dict(config):  # resolved here: its references are to veRL's SFT configuration
             config.sft = OmegaConf.to_container(sft, resolve=True)
-        run_stage("sft", config, work, total=len(fitted) // batch * config.sft.trainer.total_epochs)
-        _take_model(work, "checkpoints/global_step_*/huggingface")
+        steps = len(fitted) // batch * config.sft.trainer.total_epochs
+        self._train("sft", config, work, f"{iteration}/sft", start, steps)
 
     def _rl(self, work: Path, k: int, policy: Path) -> None:
         """SELF-GRPO on prompts of the buffer; an interrupted stage goes on from its last checkpoint."""
@@ -257,9 +258,18 @@ class Flywheel:
                 config.self_emo.lambda_total = config.self_emo.lambda_offset + steps * (
                     self.config.flywheel.iterations - k + 1
                 )
-        run_stage("rl", config, work, total=steps)
-        _take_model(work, "checkpoints/global_step_*/actor/huggingface")
-        _write_json(work / "counts.json", {"prompts": len(buffer), "steps": steps, "prompts_cut": cut})
+        self._train("rl", config, work, f"iter_{k}/rl", policy, steps)
+        write_json(work / "counts.json", {"prompts": len(buffer), "steps": steps, "prompts_cut": cut})
+
+    def _train(self, stage: str, config: DictConfig, work: Path, step: str, start: Path, steps: int) -> None:
+        """Run a training stage, unless a run of ``run.reuse`` has done the very same."""
+        found = reuse.fingerprint(stage, config, work, self.folder, start)
+        if other := reuse.take(found, work, step, self.config.run.reuse):
+            print(f"  {stage}: as in the run {other}, taken from there", flush=True)
+            return
+        run_stage(stage, config, work, total=steps)
+        _take_model(work, f"checkpoints/global_step_*/{'actor/' if stage == 'rl' else ''}huggingface")
+        reuse.record(found, work)
 
     def _rl_steps_before(self, k: int) -> int:
         return sum(
@@ -279,17 +289,13 @@ class Flywheel:
             seed=self.config.run.seed,
         )
         write_rows(buffer, work / "buffer.parquet")
-        _write_json(work / "draw.json", {"mix": draw})
-        _write_json(work / "counts.json", counts)
+        write_json(work / "draw.json", {"mix": draw})
+        write_json(work / "counts.json", counts)
 
     def _checkpoints(self) -> dict[str, Path]:
-        folder, last = Path(self.config.evaluate.of or self.folder), self.config.flywheel.iterations
-        known = {
-            "base": self.base,
-            "cold": folder / "iter_0/sft/model",
-            "rl": folder / f"iter_{last}/rl/model",
-            "retrained": folder / f"iter_{last}/sft/model",
-        }
+        last = self.config.flywheel.iterations
+        made = checkpoint_folders(Path(self.config.evaluate.of or self.folder), last)
+        known = {"base": self.base} | made
         wanted = [s for s in known if s in self.config.evaluate.stages]
         return {stage: known[stage] for stage in wanted if last > 0 or stage in ("base", "cold")}
 
@@ -309,7 +315,7 @@ class Flywheel:
         with open_dict(config):
             config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
         with self._timed("eval/answers"):
-            self._retried(lambda: run_stage("evaluate", config, work, total=None))
+            self._retried(lambda: run_stage("evaluate", config, work, total=len(rows) * len(pending)))
         for stage in pending:
             self._step(f"eval/{stage}", lambda step, s=stage: self._score(step, rows, read_answers(work / s)))
 
@@ -320,18 +326,19 @@ class Flywheel:
         for name, answer in pending.items():
             try:
                 said = {row_id: [text] for row_id, text in answer(*splits).items()}
-                self._step(f"eval/{name}", lambda work, s=said: self._score(work, splits[1], s))
-            except ValueError as error:
+            except ValueError as error:  # a corpus without gold training rows; the run does without
                 print(f"no {name} baseline: {error}", flush=True)
+                continue
+            self._step(f"eval/{name}", lambda work, s=said: self._score(work, splits[1], s))
 
     def _score(self, work: Path, rows: list[dict[str, Any]], answers: dict[str, list[str]]) -> None:
         records = score_answers(rows, answers)
-        _write_json(work / "records.json", records)
-        _write_json(work / "summary.json", summarise(records))
+        write_json(work / "records.json", records)
+        write_json(work / "summary.json", summarise(records))
         found = json.loads((self.folder / "data/leakage.json").read_text())
         leaking = {name for o in found if o["unit"] == "utterance" for name in o["ids"]}
         if clean := [r for r in records if r["row_id"] not in leaking]:
-            _write_json(work / "summary_clean.json", summarise(clean))
+            write_json(work / "summary_clean.json", summarise(clean))
 
     # ---------------------------------------------------------------- helpers
 
@@ -342,7 +349,7 @@ class Flywheel:
         path = self.folder / "state.json"
         state = json.loads(path.read_text()) if path.exists() else {"steps": {}}
         state["steps"][name] = {"seconds": round(time.time() - started, 1), "finished": time.time()}
-        _write_json(path, state)
+        write_json(path, state)
 
     def _step(self, name: str, work_on: Callable[[Path], None]) -> None:
         target = self.folder / name
@@ -372,39 +379,6 @@ class Flywheel:
         return config
 
 
-def sft_config(overlay: DictConfig) -> DictConfig:
-    """veRL's own SFT configuration with the recipe's overlay on it.
-
-    Raises:
-        ValueError: the overlay names a setting that veRL does not have.
-    """
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    with initialize_config_module("verl.trainer.config", version_base=None):
-        config = compose("sft_trainer_engine")
-    settings = OmegaConf.create(OmegaConf.to_container(overlay, resolve=True))
-    if unknown := list(_unknown_keys(config, settings, "sft")):
-        raise ValueError(f"veRL's SFT trainer has no setting {', '.join(unknown)}")
-    OmegaConf.set_struct(config, False)
-    return OmegaConf.merge(config, settings)
-
-
-def _unknown_keys(known: DictConfig, settings: DictConfig, prefix: str) -> Iterator[str]:
-    """Keys of ``settings`` that ``known`` lacks; a node that is empty in ``known`` takes anything.
-
-    A node that names its dataclass may set all of its fields, also those that veRL's YAML leaves out.
-    """
-    target = known.get("_target_")
-    fields = {f.name for f in dataclasses.fields(get_class(target))} if target else set()
-    for key, value in settings.items():
-        if key not in known and key not in fields:
-            yield f"{prefix}.{key}"
-        elif isinstance(value, DictConfig) and isinstance(known.get(key), DictConfig) and len(known[key]):
-            yield from _unknown_keys(known[key], value, f"{prefix}.{key}")
-
-
 def _dialogue_key(row: dict[str, Any]) -> str:
     info = row["extra_info"]
     return f"{row['data_source']}:{info['split']}:{info['dialogue_id']}"
@@ -417,9 +391,3 @@ def _take_model(work: Path, pattern: str) -> None:
         raise FileNotFoundError(f"the stage left no model under {work / pattern}")
     if not (work / "model").exists():
         found[-1].rename(work / "model")
-
-
-def _write_json(path: Path, value: Any) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False, default=float), encoding="utf-8")
-    part.replace(path)

@@ -18,6 +18,7 @@ from typing import Any
 from scipy import stats
 
 from data_prep.experts import Answers, ExpertError, Request, Settings, ask_all, cache_dir, load_experts
+from data_prep.files import write_json
 from data_prep.personas import read_profiles
 from data_prep.rows import read_rows
 from recipe.run_files import run_folder
@@ -234,9 +235,7 @@ def judge(folder: Path, a: str, b: str, settings: Settings, most: int | None = N
         answers.write(target / f"verdicts-{endpoint.name}", judges[endpoint.name])
         print(answers.summary(f"judge {endpoint.name}"), flush=True)
     summary = {"a": a, "b": b, "pairs": len(pairs), "left_out": left_out, "aspects": summarise(judges)}
-    part = target / "summary.json.part"
-    part.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    part.replace(target / "summary.json")
+    write_json(target / "summary.json", summary)
     print(render(summary))
     return target
 

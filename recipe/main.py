@@ -15,6 +15,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from recipe.flatten import flatten
 from recipe.shortcuts import CONF, expand
 
 
@@ -48,8 +49,6 @@ def explain(error: HydraException) -> str:
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if not unknown:
         return " ".join(str(error).split("Config search path")[0].split())
-    from recipe.preflight import flatten
-
     with hydra.initialize_config_dir(str(CONF), version_base=None):
         known = flatten(OmegaConf.to_container(hydra.compose("self_emo")))
     close = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.6)

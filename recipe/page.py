@@ -1,4 +1,4 @@
-"""How every page is made: from a template of this folder, written under a temporary name first."""
+"""How every page is made: from a template of this folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,3 @@ def render_page(template: str, **values: Any) -> str:
     environment.filters["number"] = lambda x, form="%.3f": "–" if x is None else form % x
     environment.filters["weights"] = lambda w: ", ".join(f"{label} {x:.2f}" for label, x in w.items())
     return environment.get_template(template).render(names=STAGE_NAMES, measures=MEASURE_NAMES, **values)
-
-
-def write_text(target: Path, text: str) -> Path:
-    """Write a file under a temporary name first; returns ``target``."""
-    part = target.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(target)
-    return target

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from data_prep import clusters
+from data_prep.files import write_json, write_text
 from recipe import figures
-from recipe.page import render_page, write_text
+from recipe.page import render_page
 from recipe.run_files import read_evaluation, run_folder
 
 #: Clusters of their own colour in the picture, as in Fig. 4.
@@ -123,7 +123,7 @@ def write(source: Path, out: Path, run: Path | None, min_size: int | None) -> cl
         cluster_of = {p.key: c for p, c in zip(found.people, found.labels, strict=True)}
         table = persona_table(records, played_personas(source / "test.parquet"), cluster_of)
     content["table3"] = table
-    write_text(out / "clusters.json", json.dumps(content, ensure_ascii=False, indent=1))
+    write_json(out / "clusters.json", content)
     charts = [chart for chart in [picture(found)] if chart]
     by_id = {str(c.id): c.name for c in found.found} | {"all": "all rows"}
     page = render_page(

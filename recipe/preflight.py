@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 from hydra.errors import HydraException
@@ -19,6 +18,7 @@ from data_prep.corpora import find_corpora
 from data_prep.experts import settings_of
 from data_prep.prepare import SAMPLES
 from data_prep.prompt import load_templates
+from recipe.flatten import flatten
 from recipe.nodes import check_address
 
 GIB = 2**30
@@ -69,7 +69,7 @@ def _check_settings(config: DictConfig) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import omega_conf_to_dataclass, validate_config
 
-    from recipe.flywheel import sft_config
+    from recipe.sft_config import sft_config
 
     for name, allowed in (("retrain_from", ("base", "policy")), ("lambda_horizon", ("stage", "run"))):
         if config.flywheel[name] not in allowed:
@@ -176,7 +176,7 @@ def _run_folder(config: DictConfig) -> Path:
 
 def _check_same(old: DictConfig, new: DictConfig) -> None:
     """A resumed run must keep its settings: what is done was done with them."""
-    free = ("run.resume", "run.retries", "flywheel.iterations", "evaluate", "cluster")
+    free = ("run.resume", "run.retries", "run.reuse", "flywheel.iterations", "evaluate.stages", "cluster")
     before, after = (flatten(OmegaConf.to_container(c, resolve=False)) for c in (old, new))
     changed = [
         key
@@ -192,13 +192,6 @@ def _check_same(old: DictConfig, new: DictConfig) -> None:
     if changed:
         shown = "; ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed[:5])
         raise PreflightError(f"a resumed run keeps its settings, but these changed: {shown}")
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    if isinstance(value, dict) and value:
-        return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}{key}.").items()}
-    return {prefix.rstrip("."): value}
 
 
 def _check_model(config: DictConfig, folder: Path, training: bool) -> None:

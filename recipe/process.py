@@ -34,14 +34,14 @@ class WorkerLostError(StageError):
     """A stage lost a worker or a node (killed, out of memory): it is worth another try."""
 
 
-def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
+def run_stage(stage: str, config: Any, work: Path, total: int) -> None:
     """Run ``python -m recipe.stage`` with ``config`` in ``work`` and wait for it.
 
     Args:
         stage: ``sft``, ``rl`` or ``evaluate``.
         config: the stage's whole configuration; written to ``<work>/config.yaml``.
         work: where the log and the metrics go.
-        total: the number of steps, for the progress bar; None if it logs no steps.
+        total: the number of steps, or of answers to be scored, for the progress bar.
 
     Raises:
         StageError: it ended with another status than 0.
@@ -54,11 +54,12 @@ def run_stage(stage: str, config: Any, work: Path, total: int | None) -> None:
     stage_command = [sys.executable, "-m", "recipe.stage", stage, str(path)]
     command = [sys.executable, "-m", "recipe.supervise", "--", *stage_command]
     started, free = time.time(), psutil.virtual_memory().available
+    unit = "answer" if stage == "evaluate" else "step"
     with (
         log.open("ab") as output,
-        tqdm(total=total, desc=f"  {stage}", unit="step", **_bar_style()) as bar,
+        tqdm(total=total, desc=f"  {stage}", unit=unit, **_bar_style()) as bar,
     ):
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment())
         lowest, seen, step_times = free, 0, []
         try:
             while process.poll() is None:
@@ -99,8 +100,8 @@ def _bar_style() -> dict[str, Any]:
     return {"mininterval": 15, "ncols": 100, "bar_format": "{l_bar}{bar}{r_bar}\n"}
 
 
-def _environment() -> dict[str, str]:
-    """The stage's environment; the project's folder is importable in every Ray worker."""
+def environment() -> dict[str, str]:
+    """This process's, for one that it starts: the project's folder is importable in every worker, too."""
     root = str(Path(__file__).parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -117,7 +118,7 @@ def _show(metrics: Path, seen: int, bar: tqdm) -> int:
         shown = {short: f"{data[name]:.3f}" for name, short in _SHOWN.items() if name in data}
         if shown:
             bar.set_postfix(shown, refresh=False)
-            bar.update(entry["step"] - bar.n)
+        bar.update(entry["step"] - bar.n)
     return len(lines)
 
 

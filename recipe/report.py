@@ -14,9 +14,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from data_prep.files import write_text
 from recipe import circularity, diagnose, figures, versions
 from recipe.browser import shown_groups
-from recipe.page import render_page, write_text
+from recipe.page import render_page
 from recipe.run_files import (
     CHECKPOINT_NAMES,
     MEASURE_NAMES,
@@ -193,7 +194,7 @@ def _training_charts(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
 def _usage(step: Path) -> dict[str, Any]:
     """What `run_stage` measured: the last attempt's times, the peak of memory; nothing for other steps."""
     found = read_json(step / "usage.json", {})
-    return {name: found.get(name) for name in ("to_first_step", "after_last_step", "peak_gib")}
+    return {name: found.get(name) for name in ("to_first_step", "after_last_step", "peak_gib", "taken_from")}
 
 
 def step_parts(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:

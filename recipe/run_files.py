@@ -47,6 +47,15 @@ def run_folder(name: str) -> Path:
     return folder
 
 
+def checkpoint_folders(folder: Path, iteration: int) -> dict[str, Path]:
+    """Where a run keeps its cold start and what iteration k makes of it; they need not be there yet."""
+    return {
+        "cold": folder / "iter_0/sft/model",
+        "rl": folder / f"iter_{iteration}/rl/model",
+        "retrained": folder / f"iter_{iteration}/sft/model",
+    }
+
+
 def read_json(path: Path, default: Any = None) -> Any:
     """The content of a JSON file, or ``default`` where there is none.
 

@@ -10,15 +10,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.prompt import load_templates
 from recipe.main import explain
-from recipe.run_files import run_folder
+from recipe.run_files import checkpoint_folders, run_folder
 from recipe.shortcuts import CONF, expand
 
 
@@ -69,21 +69,21 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
         config.evaluate.of = str(folder.resolve())
     OmegaConf.set_struct(config, True)
     config.merge_with_dotlist(dotted)
-    missing = [s for s in config.evaluate.stages if not _checkpoint(folder, s, config).exists()]
+    there = {"base": folder / "base/base.json"} | checkpoint_folders(folder, config.flywheel.iterations)
+    missing = [stage for stage in config.evaluate.stages if stage in there and not there[stage].exists()]
     if missing:
         raise ValueError(
             f"{folder} has no checkpoint {', '.join(missing)} yet; name those that it has: "
             f'ARGS="evaluate.stages=[cold]"'
         )
+    if load_templates(config.prompts.dir).digest != config.prompts.digest:
+        raise ValueError(
+            f"the prompt templates of prompts.dir={config.prompts.dir} have changed since {folder.name} was "
+            "trained with them; restore system.txt and user.txt to score it"
+        )
     if config.profile == "cpu":
         os.environ.setdefault("VERL_PLATFORM", "cpu")  # veRL reads it when it is imported
     return config
-
-
-def _checkpoint(folder: Path, stage: str, config: DictConfig) -> Path:
-    last = config.flywheel.iterations
-    places = {"base": "base/base.json", "cold": "iter_0/sft/model", "rl": f"iter_{last}/rl/model"}
-    return folder / places.get(stage, f"iter_{last}/sft/model")
 
 
 def main() -> int:

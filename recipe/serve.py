@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from recipe.process import environment
 
 #: How long a server may take to load its model, in seconds.
 PATIENCE = 600.0
@@ -59,12 +60,10 @@ def served(checkpoint: str | Path, config: Any, log: Path) -> Iterator[str]:
     command += [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     if rollout.enforce_eager:
         command.append("--enforce-eager")
-    environment = os.environ | {key: str(value) for key, value in config.get("env", {}).items()}
-    root = str(Path(__file__).parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    variables = environment() | {key: str(value) for key, value in config.get("env", {}).items()}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables)
         try:
             _wait_until_ready(process, port, log)
             yield f"http://127.0.0.1:{port}/v1"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from recipe.flatten import flatten
 
 _PAPER = Path(__file__).parent.parent / "conf/experiment/paper.yaml"
 #: The nodes of that file that Table 12 speaks of; its others are the paper's data and ours.
@@ -23,7 +24,7 @@ def against_paper(config: DictConfig) -> list[dict[str, Any]]:
     lines += [
         {"name": name, "paper": value, "here": OmegaConf.select(config, name)}
         for node in _NODES
-        for name, value in _flat(paper[node], node)
+        for name, value in flatten(OmegaConf.to_container(paper[node]), f"{node}.").items()
     ]
     for line in lines:
         here, paper_value = line["here"], line["paper"]
@@ -31,11 +32,3 @@ def against_paper(config: DictConfig) -> list[dict[str, Any]]:
             line["name"] == "base.name" and here in ("Qwen3-8B", "Qwen3-4B")
         )
     return lines
-
-
-def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, DictConfig):
-            yield from _flat(value, f"{prefix}.{key}")
-        else:
-            yield f"{prefix}.{key}", value

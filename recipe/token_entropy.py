@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,3 @@ def _valid(
         text = answers[row["extra_info"]["row_id"]][0]
         if parse_output(text, corpus_labels(row["data_source"])).valid:
             yield [dict(message) for message in row["prompt"]], text
-
-
-def write(path: Path, measured: Mapping[str, Any]) -> None:
-    """Keep what `measure` found."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(measured))
-    part.replace(path)

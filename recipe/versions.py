@@ -9,6 +9,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from data_prep.files import write_json
+
 PACKAGES = ("verl", "vllm", "torch", "ray", "transformers")
 _ROOT = Path(__file__).parent.parent
 
@@ -30,9 +32,7 @@ def record(folder: Path) -> None:
     known = json.loads(path.read_text()) if path.exists() else []
     now = collect()
     if now not in known[-1:]:
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps([*known, now], indent=1))
-        part.replace(path)
+        write_json(path, [*known, now])
 
 
 def commit() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -22,20 +24,22 @@ def test_what_an_ablation_changes():
 
 
 def test_every_setting_is_run_for_every_seed():
-    name, planned = commands(["MODEL=tiny", "SEEDS=3,5", "test_rows=8"])
+    name, planned = commands(["MODEL=tiny", "SEEDS=3,5", "test_rows=8"], Path("/r"))
     assert name == "ablation" and list(planned)[:4] == [
         ("full", 3), ("cold", 3), ("grpo", 3), ("original", 3),
     ]  # fmt: skip
     assert len(planned) == 8
     assert planned["grpo", 5] == [
         "NAME=ablation-grpo-s5", "MODEL=tiny", "test_rows=8", "algorithm.adv_estimator=grpo", "run.seed=5",
+        'run.reuse=["/r/ablation-full-s5", "/r/ablation-cold-s5"]',
     ]  # fmt: skip
+    assert not any("run.reuse" in argument for argument in planned["full", 5])
     with pytest.raises(ValueError, match="SEEDS=a,b"):
-        commands(["SEEDS=a,b"])
+        commands(["SEEDS=a,b"], Path("/r"))
 
 
 def test_an_ablation_lies_over_any_experiment():
-    _, planned = commands([])
+    _, planned = commands([], Path("/r"))
     overrides = [a for a in planned["original", 1] if not a.startswith("NAME=")]
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("self_emo", overrides=["hardware=cpu", "experiment=smoke", *overrides])

@@ -150,7 +150,7 @@ def test_the_options_count_towards_the_prompt_s_length(with_template, tmp_path, 
 def test_sft_renders_prompts_with_the_options_of_rl(root):
     from hydra import compose, initialize_config_dir
 
-    from recipe.flywheel import sft_config
+    from recipe.sft_config import sft_config
 
     with initialize_config_dir(str(root / "conf"), version_base=None):
         config = compose("self_emo", ["+data.apply_chat_template_kwargs.enable_thinking=true"])

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -240,3 +241,18 @@ def test_the_manifest_s_command_fits_its_cluster(root, monkeypatch):
     (mount,) = [m["mountPath"] for m in container["volumeMounts"] if m["name"] == "shared"]
     assert config.run.root.startswith(mount) and config.raw_dir.startswith(mount)
     assert config.base.name == "Qwen3-8B" and config.run.name == "qwen3-8b"
+
+
+# ---- make doctor ----
+
+
+def test_the_doctor_works_before_anything_is_installed(root, tmp_path):
+    """With the standard library alone (-S: no site-packages), and says what comes next."""
+    for name in ("launch", "requirements"):
+        (tmp_path / name).symlink_to(root / name)
+    script = tmp_path / "doctor.py"
+    script.write_text((root / "launch/doctor.py").read_text().replace(".parent.parent", ".parent"))
+    done = subprocess.run([sys.executable, "-S", str(script)], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == ""
+    assert "WRONG     there is no environment yet; make setup builds it" in done.stdout
+    assert re.search(r"memory    \d+\.\d GiB free of \d+\.\d", done.stdout)

@@ -433,7 +433,7 @@ def test_a_tensor_parallel_size_that_does_not_fit_the_model(configured, tmp_path
 
 
 def test_sft_takes_verl_s_own_settings(configured):
-    from recipe.flywheel import sft_config
+    from recipe.sft_config import sft_config
 
     config = configured("+sft.optim.betas=[0.9,0.95]", "sft.optim.lr=0.5")
     settings = sft_config(config.sft)

@@ -8,6 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.prompt import load_templates
 from recipe.score import configured
 from recipe.shortcuts import CONF
 
@@ -20,6 +21,7 @@ def run(tmp_path, monkeypatch):
     (folder / "iter_0/sft/model").mkdir(parents=True)
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("self_emo", overrides=["run.name=mine", "test_rows=8", "run.seed=5"])
+    config.prompts.digest = load_templates("compact").digest
     OmegaConf.save(config, folder / "config.yaml")
     (folder / "state.json").write_text("{}")
     return folder
@@ -29,6 +31,14 @@ def test_a_model_is_asked_with_the_whole_instructions():
     config = configured(["MODEL=SmolLM2-135M", "NAME=zero", "hardware=cpu", "test_rows=5"])
     assert (config.prompts.dir, config.test_rows, list(config.evaluate.stages)) == ("full", 5, ["base"])
     assert config.run.name == "zero" and config.base.path == "builtin:smollm2-135m"
+
+
+def test_a_run_is_not_scored_with_other_prompts(run, tmp_path):
+    config = OmegaConf.load(run / "config.yaml")
+    config.prompts.digest = "0123456789ab"
+    OmegaConf.save(config, run / "config.yaml")
+    with pytest.raises(ValueError, match="prompts.dir=compact have changed since mine was trained"):
+        configured([f"RUN={run}", "evaluate.stages=[cold]"])
 
 
 def test_the_paper_s_models_keep_the_paper_s_settings():
