@@ -55,7 +55,7 @@ chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [a
 judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained [JUDGE=mixed] [ROWS=100]
 	@$(PY) -m recipe.judge $(or $(RUN),$(error RUN=... is missing)) $(or $(A),cold) $(or $(B),retrained) $(if $(JUDGE),--judge $(JUDGE)) $(if $(ROWS),--rows $(ROWS))
 
-report: setup ## write a run's page again: make report RUN=<name>
+report: setup ## write a run's page again, and compare several: make report RUN="<name> [another]"
 	@$(PY) -m recipe.report $(RUN)
 
 compare: setup ## runs side by side, as a table and a page: make compare RUNS="a b c"

@@ -21,8 +21,6 @@ from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from recipe.nodes import ClusterError, check_reachable, shortage, version_mismatch
 from recipe.process import WORKER_LOST
 
-#: How long a cluster may take to show what a stage asks for (nodes join, autoscalers start some).
-PATIENCE = 45.0
 _WATCH_INTERVAL = 5.0  # seconds
 
 
@@ -32,7 +30,8 @@ def connected(config: Any) -> Iterator[None]:
 
     Args:
         config: the composed configuration; ``env`` goes to every worker, ``cluster`` holds the
-            logical resources of a local cluster.
+            logical resources of a local cluster, ``run.patience`` how long one may take to show what the
+            stage asks for (nodes join, autoscalers start some).
 
     Raises:
         ClusterError: veRL would wait for ever for a cluster like this one.
@@ -46,7 +45,9 @@ def connected(config: Any) -> Iterator[None]:
     local = {}
     address = os.environ.get("RAY_ADDRESS")
     if not address:
+        # "local": else Ray would join a cluster that somebody has started on this machine.
         local = dict(OmegaConf.to_container(config.cluster, resolve=True), include_dashboard=False)
+        local["address"] = "local"
     else:
         check_reachable(address)
     try:
@@ -57,7 +58,7 @@ def connected(config: Any) -> Iterator[None]:
         raise
     done = threading.Event()
     try:
-        _wait_for(config.trainer.nnodes, config.trainer.n_gpus_per_node)
+        _wait_for(config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
         threading.Thread(target=_watch, args=(done,), daemon=True).start()
         yield
     except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
@@ -113,8 +114,8 @@ def lost_worker(dead: Iterable[Mapping[str, Any]]) -> str | None:
     return None
 
 
-def _wait_for(nodes: int, gpus: int) -> None:
-    end = time.monotonic() + PATIENCE
+def _wait_for(nodes: int, gpus: int, patience: float) -> None:
+    end = time.monotonic() + patience
     while missing := shortage(ray.nodes(), nodes, gpus):
         if time.monotonic() > end:
             raise ClusterError(missing)

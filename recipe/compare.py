@@ -32,7 +32,7 @@ from recipe.run_files import (
 from recipe.statistics import across_runs, holm, paired_permutation
 
 #: What may differ between the runs of one setting.
-_OWN = ("run.name", "run.seed", "run.resume", "run.root", "run.reuse")
+_OWN = "run."  # name, seed, folder, and how trouble is met
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def read_run(folder: Path) -> Run:
     """
     config = OmegaConf.load(folder / "config.yaml")
     settings = {
-        name: value for name, value in flatten(OmegaConf.to_container(config)).items() if name not in _OWN
+        name: value
+        for name, value in flatten(OmegaConf.to_container(config)).items()
+        if not name.startswith(_OWN)
     }
     steps = read_json(folder / "state.json")["steps"].values()
     seconds = sum(step["seconds"] for step in steps)

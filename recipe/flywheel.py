@@ -311,11 +311,15 @@ class Flywheel:
             read_rows(self.folder / "data/test.parquet"), self.base, self.config, self.templates
         )
         write_rows(rows, work / "test.parquet")
-        config = self._stage_config(work, "evaluate")
-        with open_dict(config):
-            config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
+
+        def answer() -> None:
+            config = self._stage_config(work, "evaluate")
+            with open_dict(config):
+                config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
+            run_stage("evaluate", config, work, total=len(rows) * len(pending))
+
         with self._timed("eval/answers"):
-            self._retried(lambda: run_stage("evaluate", config, work, total=len(rows) * len(pending)))
+            self._retried(answer)
         for stage in pending:
             self._step(f"eval/{stage}", lambda step, s=stage: self._score(step, rows, read_answers(work / s)))
 
@@ -371,6 +375,7 @@ class Flywheel:
                 if not left:
                     raise
                 print(f"[{time.strftime('%H:%M:%S')}] {error}; trying again", flush=True)
+                self.config.run.patience = self.config.run.rejoin
 
     def _stage_config(self, work: Path, experiment: str) -> DictConfig:
         config = self.config.copy()

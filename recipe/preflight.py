@@ -176,7 +176,8 @@ def _run_folder(config: DictConfig) -> Path:
 
 def _check_same(old: DictConfig, new: DictConfig) -> None:
     """A resumed run must keep its settings: what is done was done with them."""
-    free = ("run.resume", "run.retries", "run.reuse", "flywheel.iterations", "evaluate.stages", "cluster")
+    own = [f"run.{name}" for name in ("resume", "retries", "reuse", "patience", "rejoin")]
+    free = (*own, "flywheel.iterations", "evaluate.stages", "cluster")
     before, after = (flatten(OmegaConf.to_container(c, resolve=False)) for c in (old, new))
     changed = [
         key

@@ -1,6 +1,7 @@
 """One self-contained page about a run: what it achieved, whether to believe it, what it wrote.
 
-`python -m recipe.report RUN [RUN ...]` (`make report RUN=...`) writes it again from the run's files.
+`python -m recipe.report RUN [RUN ...]` (`make report RUN=...`) writes it again from the run's files, and
+of several runs also the page that compares them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 from data_prep.files import write_text
 from recipe import circularity, diagnose, figures, versions
 from recipe.browser import shown_groups
+from recipe.compare import compare_runs
 from recipe.page import render_page
 from recipe.run_files import (
     CHECKPOINT_NAMES,
@@ -234,8 +236,11 @@ def main() -> int:
         print("error: name a run, for instance make report RUN=runs/tiny-...", file=sys.stderr)
         return 1
     try:
-        for name in sys.argv[1:]:
-            print(write_report(run_folder(name)))
+        folders = [run_folder(name) for name in sys.argv[1:]]
+        for folder in folders:
+            print(write_report(folder))
+        if len(folders) > 1:
+            print(*compare_runs(folders), sep="\n")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recipe import compare
+from recipe import compare, report
 from recipe.measures import MEASURES
 from recipe.run_files import read_evaluation
 from recipe.statistics import paired_permutation
@@ -105,3 +105,11 @@ def test_settings_that_answered_other_rows_are_not_tested(runs, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text())[1:]))
     groups = compare.settings_of([compare.read_run(folder) for folder in (runs[0], shorter)])
     assert [line["stage"] for line in compare.tests_between(groups, ["cold", "rl"])] == ["cold"]
+
+
+def test_a_report_of_several_runs_compares_them(runs, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["report", *map(str, runs)])
+    assert report.main() == 0
+    text = capsys.readouterr().out
+    assert all(str(folder / "report.html") in text for folder in runs)
+    assert "3 runs, mean and standard deviation" in text and str(runs[0].parent / "compare.html") in text

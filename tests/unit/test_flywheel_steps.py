@@ -1,4 +1,4 @@
-"""How many RL steps a stage is told to make."""
+"""How many RL steps a stage is told to make, and how a stage that lost a worker is done again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from data_prep.rows import write_rows
 from recipe import flywheel, models
 from recipe.flywheel import Flywheel
+from recipe.process import WorkerLostError
 from recipe.shortcuts import CONF
 
 
@@ -43,3 +44,31 @@ def test_steps_that_were_asked_for_have_epochs_enough(
     trainer = seen["config"].trainer
     assert (trainer.total_training_steps, trainer.total_epochs, seen["total"]) == (steps, epochs, steps)
     assert json.loads((tmp_path / "work/counts.json").read_text())["steps"] == steps
+
+
+def test_a_stage_that_lost_a_node_waits_longer_for_another(tmp_path):
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Flywheel(compose("self_emo"), tmp_path)
+    waited = []
+
+    def work_on() -> None:
+        waited.append(run._stage_config(tmp_path, "rl").run.patience)
+        if len(waited) < 3:
+            raise WorkerLostError("a node is gone")
+
+    run._retried(work_on)
+    assert waited == [45, 600, 600]
+
+
+def test_a_stage_is_not_tried_for_ever(tmp_path):
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Flywheel(compose("self_emo", overrides=["run.retries=1"]), tmp_path)
+    tried = []
+
+    def work_on() -> None:
+        tried.append(1)
+        raise WorkerLostError("a node is gone")
+
+    with pytest.raises(WorkerLostError, match="a node is gone"):
+        run._retried(work_on)
+    assert len(tried) == 2
