@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from data_prep import emorynlp, iemocap, meld
 from data_prep.corpora import find_corpora, read_corpora
 from data_prep.dialogue import DataError, Utterance
+from data_prep.leakage import overlaps
 from rewards.labels import LABELS
 
 MELD_HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
@@ -522,3 +523,30 @@ def test_real_corpora_have_the_published_counts():
             assert (dialogues[key], utterances[key]) == counts, key
     if "iemocap" in found:
         assert [dialogues["iemocap", split] for split in ("train", "dev", "test")] == [108, 12, 31]
+
+
+@pytest.mark.skipif("SELF_EMO_RAW_DIR" not in os.environ, reason="SELF_EMO_RAW_DIR is not set")
+@pytest.mark.parametrize(
+    ("test", "train", "total", "copied"),
+    [
+        ("meld/test_sent_emo.csv", "emorynlp/emorynlp_train_final.csv", 1399, 120),
+        ("emorynlp/emorynlp_test_final.csv", "meld/train_sent_emo.csv", 458, 26),
+    ],
+)
+def test_what_is_known_to_leak_word_for_word_is_among_what_is_found(test, train, total, copied):
+    """The raw files compared by the CSV module alone, and then by `overlaps`, which ignores typography."""
+    raw_dir = Path(os.environ["SELF_EMO_RAW_DIR"])
+
+    def texts(name: str) -> list[str]:
+        with (raw_dir / name).open(encoding="utf-8", newline="") as file:
+            return [row["Utterance"] for row in csv.DictReader(file)]
+
+    long, known = [text for text in texts(test) if len(text) > 30], set(texts(train))
+    assert (len(long), sum(text in known for text in long)) == (total, copied)
+    corpora = [name.split("/")[0] for name in (test, train)]
+    (found,) = (
+        o
+        for o in overlaps(read_corpora(raw_dir, ["meld", "emorynlp"]))
+        if (o.test, o.train, o.unit) == (*corpora, "utterance")
+    )
+    assert copied <= found.exact <= found.near < total and abs(found.total - total) < 10

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -13,8 +15,17 @@ from recipe.flywheel import Flywheel
 from recipe.shortcuts import CONF
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> dict[int, Path]:
+    """Two base models, by seed: making one takes a while."""
+    root = tmp_path_factory.mktemp("weights")
+    for seed in (1, 2):
+        models.make_tiny(["You are Mira. Labels: neutral."], root / str(seed), seed)
+    return {seed: root / str(seed) for seed in (1, 2)}
+
+
 @pytest.fixture
-def make_run(tmp_path, monkeypatch, make_prompt_row):
+def make_run(tmp_path, monkeypatch, make_prompt_row, weights):
     """Builds a run whose data are there; its training stages are counted instead of run."""
     done = []
 
@@ -30,7 +41,7 @@ def make_run(tmp_path, monkeypatch, make_prompt_row):
 
     def make(name: str, *overrides: str, rows: int = 16, seed: int = 1) -> Flywheel:
         folder = tmp_path / name
-        models.make_tiny(["You are Mira. Labels: neutral."], folder / "base/model", seed)
+        shutil.copytree(weights[seed], folder / "base/model")
         (folder / "base/base.json").write_text(json.dumps({"path": str(folder / "base/model")}))
         prompts = [make_prompt_row(str(i)) | {"response": "<think>a</think>{}"} for i in range(rows)]
         write_rows(prompts, folder / "iter_0/buffer/buffer.parquet")
