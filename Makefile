@@ -34,7 +34,7 @@ data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR
 bench: setup ## time and memory of make data on made-up corpora: make bench OUT_DIR=... [SIZES="1000000 10000000"]
 	@$(PY) -m bench.prepare_memory $(or $(OUT_DIR),$(error OUT_DIR=... is missing)) $(if $(SIZES),--utterances $(SIZES))
 
-test: setup lint ## all tests: unit tests, then one real turn of the flywheel (15 to 20 minutes)
+test: setup lint ## all tests: unit tests, then one real turn of the flywheel (12 to 17 minutes)
 	@$(UNIT) && $(PY) -m pytest -m stack
 
 test-unit: setup ## the unit tests alone (2 minutes)

@@ -33,7 +33,7 @@ def main() -> int:
         _before_setup(problems)
     _resources(problems)
     if STAMP.exists():
-        _devices()
+        _devices(problems)
         _leftovers()
     for problem in problems:
         print(f"WRONG     {problem}")
@@ -119,16 +119,23 @@ def _resources(problems: list[str]) -> None:
         )
 
 
-def _devices() -> None:
+def _devices(problems: list[str]) -> None:
     import torch
 
+    from recipe.nodes import ClusterError, accelerators
     from recipe.shortcuts import choose_hardware
 
     gpus = torch.cuda.device_count()
+    if not (address := os.environ.get("RAY_ADDRESS")):
+        print("Ray       a local cluster per stage (RAY_ADDRESS is not set)")
+    else:
+        try:
+            nodes = accelerators(address)
+            print(f"Ray       the cluster at {address}: {len(nodes)} node(s), with {nodes} GPUs")
+            gpus = max(nodes, default=0)
+        except ClusterError as error:
+            problems.append(str(error))
     print(f"GPUs      {gpus}; `make train` would use hardware={choose_hardware(gpus)}")
-    print(
-        f"Ray       {os.environ.get('RAY_ADDRESS') or 'a local cluster per stage (RAY_ADDRESS is not set)'}"
-    )
 
 
 def _leftovers() -> None:
@@ -142,7 +149,8 @@ def _leftovers() -> None:
             found.append(process.info["pid"])
     if found:
         print(
-            f"running   Ray or vLLM processes {found}: of a run that is going on, or left behind (kill <pid>)"
+            f"running   Ray or vLLM processes {found}: of a run or a cluster that is going on (yours or "
+            "another's), or left behind by one that was killed"
         )
 
 

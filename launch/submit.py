@@ -54,14 +54,11 @@ def check_version(address: str) -> None:
     try:
         answer = requests.get(f"{address}/api/version", timeout=PATIENCE)
         if answer.status_code == requests.codes.unauthorized:
-            if os.environ.get("RAY_AUTH_MODE") == "token":
-                return  # Ray's own client sends the token, and compares the versions, too
-            raise SubmitError(
-                f"the cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and have the cluster's "
-                "token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
-            )
+            return _check_token(address)
         answer.raise_for_status()
         found = answer.json()["ray_version"]
+    except SubmitError:
+        raise
     except (requests.RequestException, ValueError, KeyError) as error:
         reason = "no answer" if isinstance(error, requests.ConnectionError | requests.Timeout) else error
         raise SubmitError(
@@ -73,6 +70,14 @@ def check_version(address: str) -> None:
             f"the cluster at {address} runs Ray {found}, this environment Ray {ray.__version__}; every node "
             "needs the environment of `make setup`, see launch/README.md"
         )
+
+
+def _check_token(address: str) -> None:
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        raise SubmitError(
+            f"the cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and have the cluster's "
+            "token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        )  # with it, Ray's own client sends the token, and compares the versions, too
 
 
 def entrypoint(run_root: str, arguments: Sequence[str], job: str) -> str:
@@ -111,6 +116,7 @@ def follow(client: Any, job: str, address: str) -> int:
         The job's own exit status; 130 after Ctrl-C.
     """
     where = f"RAY_ADDRESS={address} JOB={job}"
+    client.get_job_status(job)  # of an unknown job the log's own error is unreadable
     try:
         asyncio.run(_print_logs(client, job))
         while not (status := client.get_job_status(job)).is_terminal():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from ray._private import state
 from ray.core.generated import common_pb2
 from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
-from recipe.nodes import ClusterError, check_reachable, shortage, version_mismatch
+from recipe.nodes import ClusterError, check_reachable, version_mismatch, wait_for
 from recipe.process import WORKER_LOST
 
 _WATCH_INTERVAL = 5.0  # seconds
@@ -30,8 +30,8 @@ def connected(config: Any) -> Iterator[None]:
 
     Args:
         config: the composed configuration; ``env`` goes to every worker, ``cluster`` holds the
-            logical resources of a local cluster, ``run.patience`` how long one may take to show what the
-            stage asks for (nodes join, autoscalers start some).
+            logical resources of a local cluster, ``run.patience`` how long a cluster may take to show
+            what the stage asks for.
 
     Raises:
         ClusterError: veRL would wait for ever for a cluster like this one.
@@ -58,7 +58,7 @@ def connected(config: Any) -> Iterator[None]:
         raise
     done = threading.Event()
     try:
-        _wait_for(config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
+        wait_for(config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
         threading.Thread(target=_watch, args=(done,), daemon=True).start()
         yield
     except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
@@ -86,6 +86,10 @@ def _watch(done: threading.Event) -> None:
 def in_short(error: BaseException) -> str:
     """An error of Ray in one line, without the remote traceback that it carries."""
     text = str(error)
+    if "its node has died" in text:
+        found = {key: re.search(rf"\b{key}: (\S+)", text) for key in ("name", "ip")}
+        name, ip = (match[1] if match else "unknown" for match in found.values())
+        return f"the node at {ip}, with {name}, is gone"
     return " ".join(text[max(text.rfind("ray.exceptions."), 0) :].split())[:400]
 
 
@@ -112,11 +116,3 @@ def lost_worker(dead: Iterable[Mapping[str, Any]]) -> str | None:
             why = " ".join(context.error_message.split())
             return f"{actor['ActorClassName']} (process {actor['Pid']}): {why}"
     return None
-
-
-def _wait_for(nodes: int, gpus: int, patience: float) -> None:
-    end = time.monotonic() + patience
-    while missing := shortage(ray.nodes(), nodes, gpus):
-        if time.monotonic() > end:
-            raise ClusterError(missing)
-        time.sleep(1.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -38,9 +39,10 @@ from recipe.buffer import draw_mix, draw_record, draw_stratified, grow, read_rol
 from recipe.evaluate import read_answers, score_answers
 from recipe.fit_prompts import fit_rows
 from recipe.measures import summarise
+from recipe.nodes import check_cluster
 from recipe.process import WorkerLostError, run_stage
 from recipe.report import write_report
-from recipe.run_files import checkpoint_folders
+from recipe.run_files import checkpoint_folders, read_json
 from recipe.sft_config import sft_config
 
 SPLITS = ("train", "dev", "test")
@@ -267,14 +269,15 @@ class Flywheel:
         if other := reuse.take(found, work, step, self.config.run.reuse):
             print(f"  {stage}: as in the run {other}, taken from there", flush=True)
             return
-        run_stage(stage, config, work, total=steps)
+        reached = work / "checkpoints/latest_checkpointed_iteration.txt"
+        if done := int(reached.read_text() or 0) if stage == "rl" and reached.exists() else 0:
+            print(f"  {stage}: going on from step {done} of {steps}", flush=True)
+        run_stage(stage, config, work, total=steps, done=done)
         _take_model(work, f"checkpoints/global_step_*/{'actor/' if stage == 'rl' else ''}huggingface")
         reuse.record(found, work)
 
     def _rl_steps_before(self, k: int) -> int:
-        return sum(
-            json.loads((self.folder / f"iter_{j}/rl/counts.json").read_text())["steps"] for j in range(1, k)
-        )
+        return sum(read_json(self.folder / f"iter_{j}/rl/counts.json")["steps"] for j in range(1, k))
 
     def _select(self, work: Path, k: int) -> None:
         flywheel = self.config.flywheel
@@ -311,15 +314,11 @@ class Flywheel:
             read_rows(self.folder / "data/test.parquet"), self.base, self.config, self.templates
         )
         write_rows(rows, work / "test.parquet")
-
-        def answer() -> None:
-            config = self._stage_config(work, "evaluate")
-            with open_dict(config):
-                config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
-            run_stage("evaluate", config, work, total=len(rows) * len(pending))
-
+        config = self._stage_config(work, "evaluate")
+        with open_dict(config):
+            config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
         with self._timed("eval/answers"):
-            self._retried(answer)
+            self._retried(lambda: run_stage("evaluate", config, work, total=len(rows) * len(pending)))
         for stage in pending:
             self._step(f"eval/{stage}", lambda step, s=stage: self._score(step, rows, read_answers(work / s)))
 
@@ -375,7 +374,9 @@ class Flywheel:
                 if not left:
                     raise
                 print(f"[{time.strftime('%H:%M:%S')}] {error}; trying again", flush=True)
-                self.config.run.patience = self.config.run.rejoin
+                if address := os.environ.get("RAY_ADDRESS"):
+                    trainer, patience = self.config.trainer, self.config.run.rejoin
+                    check_cluster(address, trainer.nnodes, trainer.n_gpus_per_node, patience)
 
     def _stage_config(self, work: Path, experiment: str) -> DictConfig:
         config = self.config.copy()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -46,23 +48,73 @@ def check_reachable(address: str) -> None:
         ) from None
 
 
-def accelerators(address: str) -> list[int]:
-    """GPUs of every node of the cluster at ``address``; logical ones, which stand for CPU ranks, count 0.
+@contextmanager
+def joined(address: str) -> Iterator[None]:
+    """Be connected to the cluster at ``address`` for the length of the block.
 
     Raises:
-        ClusterError: nobody answers, or it runs another version.
+        ClusterError: nobody answers, it asks for a token, or it runs another version.
     """
     check_reachable(address)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError) as error:
         if mismatch := version_mismatch(str(error)):
             raise ClusterError(mismatch) from None
-        raise
+        raise ClusterError(
+            f"the Ray cluster at RAY_ADDRESS={address} cannot be joined ({str(error).splitlines()[0]}). If "
+            "its nodes were started with RAY_AUTH_MODE=token, set it here, too, with the same "
+            "~/.ray/auth_token"
+        ) from None
     try:
-        return [real_gpus(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+        yield
     finally:
         ray.shutdown()
+
+
+def accelerators(address: str) -> list[int]:
+    """GPUs of every node of the cluster at ``address``; logical ones, which stand for CPU ranks, count 0.
+
+    Raises:
+        ClusterError: as `joined`.
+    """
+    with joined(address):
+        return [real_gpus(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def check_cluster(address: str, nodes: int, gpus: int, patience: float) -> None:
+    """See whether a cluster has what a run asks for, before anything else is done.
+
+    Args:
+        address: of the cluster.
+        nodes, gpus: as for `shortage`.
+        patience: seconds to wait for more nodes.
+
+    Raises:
+        ClusterError: as `joined`, or it has too little.
+    """
+    with joined(address):
+        wait_for(nodes, gpus, patience)
+
+
+def wait_for(nodes: int, gpus: int, patience: float) -> None:
+    """Wait until the cluster that this process is connected to has what is asked for.
+
+    Args:
+        nodes, gpus: as for `shortage`.
+        patience: seconds; nodes join, autoscalers start some.
+
+    Raises:
+        ClusterError: it has too little after that time.
+    """
+    end, said = time.monotonic() + patience, 0.0
+    while missing := shortage(ray.nodes(), nodes, gpus):
+        if (now := time.monotonic()) > end:
+            raise ClusterError(missing)
+        if now > said:
+            print(f"waiting up to {end - now:.0f} s for nodes: {missing}", flush=True)
+            said = now + 60
+        time.sleep(1.0)
 
 
 def real_gpus(resources: Mapping[str, float]) -> int:

@@ -19,7 +19,7 @@ from data_prep.experts import settings_of
 from data_prep.prepare import SAMPLES
 from data_prep.prompt import load_templates
 from recipe.flatten import flatten
-from recipe.nodes import check_address
+from recipe.nodes import check_address, check_cluster
 
 GIB = 2**30
 #: What a process that has imported veRL, torch and vLLM holds before it does any work, and how many
@@ -60,6 +60,8 @@ def check(config: DictConfig, training: bool = True) -> Path:
     _check_model(config, folder, training)
     with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
         _check_settings(config)
+    if address := os.environ.get("RAY_ADDRESS"):
+        check_cluster(address, config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml")
     return folder

@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 #: Exit status of a stage that lost a worker or a node: it may go better another time (EX_TEMPFAIL).
 WORKER_LOST = 75
+#: Exit status of a stage that was told in a line what it lacks (EX_UNAVAILABLE).
+REFUSED = 69
 #: What the progress line shows, under which short name.
 _SHOWN = {
     "train/loss": "loss",
@@ -34,7 +36,7 @@ class WorkerLostError(StageError):
     """A stage lost a worker or a node (killed, out of memory): it is worth another try."""
 
 
-def run_stage(stage: str, config: Any, work: Path, total: int) -> None:
+def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) -> None:
     """Run ``python -m recipe.stage`` with ``config`` in ``work`` and wait for it.
 
     Args:
@@ -42,6 +44,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int) -> None:
         config: the stage's whole configuration; written to ``<work>/config.yaml``.
         work: where the log and the metrics go.
         total: the number of steps, or of answers to be scored, for the progress bar.
+        done: how many of them an earlier attempt has left.
 
     Raises:
         StageError: it ended with another status than 0.
@@ -57,7 +60,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int) -> None:
     unit = "answer" if stage == "evaluate" else "step"
     with (
         log.open("ab") as output,
-        tqdm(total=total, desc=f"  {stage}", unit=unit, **_bar_style()) as bar,
+        tqdm(total=total, initial=done, desc=f"  {stage}", unit=unit, **_bar_style()) as bar,
     ):
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment())
         lowest, seen, step_times = free, 0, []
@@ -86,6 +89,8 @@ def run_stage(stage: str, config: Any, work: Path, total: int) -> None:
     if process.returncode == WORKER_LOST:
         lost = next((x for x in reversed(lines) if x.startswith("error: ")), "error: a worker was lost")
         raise WorkerLostError(f"{lost.removeprefix('error: ')} (stage {stage}, {log})")
+    if process.returncode == REFUSED:
+        raise StageError(next(x for x in reversed(lines) if x.startswith("error: ")).removeprefix("error: "))
     if process.returncode != 0:
         raise StageError(
             f"stage {stage} ended with status {process.returncode}; the end of {log}:\n"

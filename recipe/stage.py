@@ -24,8 +24,14 @@ def main() -> None:
     os.environ.setdefault("WANDB_DIR", str(work))
     # Imported only now: veRL reads the environment when it is imported.
     from recipe import stages
+    from recipe.nodes import ClusterError
+    from recipe.process import REFUSED
 
-    getattr(stages, f"run_{args.stage}")(config)
+    try:
+        getattr(stages, f"run_{args.stage}")(config)
+    except ClusterError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":

@@ -142,3 +142,40 @@ def test_an_error_of_ray_in_one_line():
     )
     assert in_short(RuntimeError(remote)) == "ray.exceptions.ActorDiedError: The actor died. pid: 7"
     assert in_short(RuntimeError("no memory\nleft")) == "no memory left"
+    gone = (
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: create.<locals>.WorkerDict"
+        "\n\tpid: 24051\n\tname: rkhRWorkerDict_1:0\n\tip: 192.0.2.2\n"
+        "The actor died because its node has died."
+    )
+    assert in_short(RuntimeError(gone)) == "the node at 192.0.2.2, with rkhRWorkerDict_1:0, is gone"
+
+
+def test_waiting_for_nodes_is_said(monkeypatch, capsys):
+    import ray
+
+    from recipe import nodes
+
+    seen = iter([[node(0)], [node(0), node(1.0)], [node(1.0), node(1.0)]])
+    monkeypatch.setattr(ray, "nodes", lambda: next(seen))
+    monkeypatch.setattr(nodes.time, "sleep", lambda _: None)
+    nodes.wait_for(2, 1, 600)
+    out = capsys.readouterr().out
+    assert out.startswith("waiting up to 600 s for nodes: the run asks for 2 node(s) with 1 GPU(s) each")
+    assert out.count("waiting") == 1  # and then once a minute
+    monkeypatch.setattr(ray, "nodes", lambda: [node(1.0)])
+    with pytest.raises(nodes.ClusterError, match="the cluster has 1 node"):
+        nodes.wait_for(2, 1, 0)
+
+
+def test_a_cluster_that_cannot_be_joined(monkeypatch):
+    import ray
+
+    from recipe import nodes
+
+    def init(*_, **__):
+        raise ConnectionError("Failed to connect to Ray cluster.\nmore")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(nodes.ClusterError, match=r"cannot be joined \(Failed .* set it here, too") as caught:
+        nodes.check_cluster("auto", 1, 1, 0)
+    assert "more" not in str(caught.value)

@@ -28,7 +28,7 @@ def test_steps_that_were_asked_for_have_epochs_enough(
 ):
     seen = {}
 
-    def run_stage(stage, config, work, total):
+    def run_stage(stage, config, work, total, done=0):
         seen.update(config=config, total=total)
         (work / "checkpoints/global_step_1/actor/huggingface").mkdir(parents=True)
 
@@ -46,18 +46,25 @@ def test_steps_that_were_asked_for_have_epochs_enough(
     assert json.loads((tmp_path / "work/counts.json").read_text())["steps"] == steps
 
 
-def test_a_stage_that_lost_a_node_waits_longer_for_another(tmp_path):
+def test_a_stage_that_lost_a_node_waits_for_another(tmp_path, monkeypatch, capsys):
     with initialize_config_dir(str(CONF), version_base=None):
-        run = Flywheel(compose("self_emo"), tmp_path)
-    waited = []
+        run = Flywheel(compose("self_emo", overrides=["trainer.nnodes=2"]), tmp_path)
+    tried, waited = [], []
+    monkeypatch.setattr(flywheel, "check_cluster", lambda *asked: waited.append(asked))
 
     def work_on() -> None:
-        waited.append(run._stage_config(tmp_path, "rl").run.patience)
-        if len(waited) < 3:
+        tried.append(1)
+        if len(tried) < 3:
             raise WorkerLostError("a node is gone")
 
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     run._retried(work_on)
-    assert waited == [45, 600, 600]
+    assert waited == [("head:6379", 2, 1, 600)] * 2
+    assert capsys.readouterr().out.count("a node is gone; trying again") == 2
+    monkeypatch.delenv("RAY_ADDRESS")
+    tried.clear()
+    run._retried(work_on)
+    assert len(waited) == 2  # a local Ray starts anew
 
 
 def test_a_stage_is_not_tried_for_ever(tmp_path):
@@ -72,3 +79,18 @@ def test_a_stage_is_not_tried_for_ever(tmp_path):
     with pytest.raises(WorkerLostError, match="a node is gone"):
         run._retried(work_on)
     assert len(tried) == 2
+
+
+def test_an_interrupted_rl_stage_says_where_it_goes_on(tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(flywheel, "run_stage", lambda *_, total, done: seen.append((total, done)))
+    monkeypatch.setattr(flywheel, "_take_model", lambda *_: None)
+    monkeypatch.setattr(flywheel.reuse, "fingerprint", lambda *_: {})
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Flywheel(compose("self_emo"), tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").write_text("2")
+    for stage in ("rl", "sft"):
+        run._train(stage, run.config, tmp_path, f"iter_1/{stage}", tmp_path, 6)
+    assert seen == [(6, 2), (6, 0)]
+    assert capsys.readouterr().out == "  rl: going on from step 2 of 6\n"

@@ -29,7 +29,7 @@ def make_run(tmp_path, monkeypatch, make_prompt_row, weights):
     """Builds a run whose data are there; its training stages are counted instead of run."""
     done = []
 
-    def run_stage(stage, config, work, total):
+    def run_stage(stage, config, work, **_):
         done.append((stage, work.parent.parent.name))
         folder = "actor/huggingface" if stage == "rl" else "huggingface"
         model = work / f"checkpoints/global_step_1/{folder}"

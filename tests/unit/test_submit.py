@@ -128,7 +128,7 @@ def test_a_cluster_that_asks_for_a_token(monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with (
         dashboard(b"", 401) as address,
-        pytest.raises(SubmitError, match="asks for a token.*RAY_AUTH_MODE=token"),
+        pytest.raises(SubmitError, match="^the cluster at .* asks for a token: set RAY_AUTH_MODE=token"),
     ):
         check_version(address)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
@@ -192,18 +192,30 @@ class Client:
 )
 def test_the_exit_status_is_the_job_s(monkeypatch, capsys, status, code, wanted):
     monkeypatch.setattr(submit.time, "sleep", lambda _: None)
-    assert follow(Client(JobStatus.RUNNING, status, code=code), "j", "http://h:1") == wanted
+    running = JobStatus.RUNNING
+    assert follow(Client(running, running, status, code=code), "j", "http://h:1") == wanted
     assert capsys.readouterr().out == f"one\ntwo\nj: {status}. It ended.\n"
 
 
 def test_ctrl_c_leaves_the_job_running(capsys):
-    assert follow(Client(interrupt=True), "j", "http://h:1") == 130
+    assert follow(Client(JobStatus.RUNNING, interrupt=True), "j", "http://h:1") == 130
     out = capsys.readouterr().out
     assert "make attach RAY_ADDRESS=http://h:1 JOB=j" in out and "make stop-job" in out
 
 
+def test_a_job_that_nobody_knows(monkeypatch, capsys):
+    class Stranger(Client):
+        def get_job_status(self, job):
+            raise RuntimeError(f"Request failed with status code 404: Job {job} does not exist.")
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: Stranger())
+    monkeypatch.setattr(submit, "check_version", lambda address: None)
+    assert main(["attach", "--address", "http://h:1", "--job", "nope"]) == 2
+    assert capsys.readouterr().err.endswith("Job nope does not exist.\n")
+
+
 def test_what_is_submitted(monkeypatch, root):
-    client = Client(JobStatus.SUCCEEDED)
+    client = Client(JobStatus.PENDING, JobStatus.SUCCEEDED)
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: client)
     monkeypatch.setattr(submit, "check_version", lambda address: None)
     arguments = ["submit", "--address", "http://h:1/", "--run-root", "/r", "--", "MODEL=tiny", "run.seed=2"]

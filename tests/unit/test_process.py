@@ -1,0 +1,48 @@
+"""How a stage's process ends, and what is said of it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from recipe import process
+from recipe.process import REFUSED, WORKER_LOST, StageError, WorkerLostError, run_stage
+
+
+@pytest.fixture
+def ending(tmp_path, monkeypatch):
+    """Runs a stage whose process prints something and ends with a status."""
+
+    def run(text: str, status: int) -> None:
+        code = f"import sys; print({text!r}); sys.exit({status})"
+        popen = process.subprocess.Popen
+        monkeypatch.setattr(
+            process.subprocess, "Popen", lambda command, **more: popen([sys.executable, "-c", code], **more)
+        )
+        run_stage("rl", OmegaConf.create({}), tmp_path, total=3)
+
+    return run
+
+
+def test_a_stage_that_is_done(ending, tmp_path):
+    ending("fine", 0)
+    assert (tmp_path / "usage.json").exists() and "fine" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_stage_that_failed_shows_the_end_of_its_log(ending):
+    with pytest.raises(StageError, match="stage rl ended with status 3") as caught:
+        ending("one\ntwo", 3)
+    assert str(caught.value).endswith("one\ntwo") and not isinstance(caught.value, WorkerLostError)
+
+
+def test_a_stage_that_was_told_what_it_lacks_says_only_that(ending):
+    with pytest.raises(StageError) as caught:
+        ending("a warning\nerror: the cluster has 1 node\nanother warning", REFUSED)
+    assert str(caught.value) == "the cluster has 1 node"
+
+
+def test_a_stage_that_lost_a_worker_is_worth_another_try(ending):
+    with pytest.raises(WorkerLostError, match=r"^a node is gone \(stage rl, "):
+        ending("error: a node is gone", WORKER_LOST)
