@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -264,8 +265,22 @@ def test_more_gpus_than_there_are(configured, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     refused(configured("hardware=8gpu"), "8 GPUs", "shows 1", "hardware=cpu")
+    asked = []
+    monkeypatch.setattr(preflight, "check_cluster", lambda *what: asked.append(what))
     monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster has what this machine lacks
     check(configured("hardware=8gpu"))
+    assert asked == [("auto", 1, 8, 45)]
+
+
+def test_a_cluster_with_too_little_is_refused_before_anything_is_written(configured, monkeypatch):
+    def check_cluster(*_):
+        raise ClusterError("the cluster has 1 node(s) with 0")
+
+    monkeypatch.setattr(preflight, "check_cluster", check_cluster)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    config = configured()
+    refused(config, "the cluster has 1 node(s) with 0", error=ClusterError)
+    assert not list(Path(config.run.root).glob("*"))
 
 
 def test_the_address_of_a_dashboard_is_for_submitting(configured, monkeypatch):
