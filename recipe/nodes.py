@@ -61,9 +61,10 @@ def joined(address: str) -> Iterator[None]:
     except (RuntimeError, ConnectionError) as error:
         if mismatch := version_mismatch(str(error)):
             raise ClusterError(mismatch) from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ClusterError(
-            f"the Ray cluster at RAY_ADDRESS={address} cannot be joined ({str(error).splitlines()[0]}). If "
-            "its nodes were started with RAY_AUTH_MODE=token, set it here, too, with the same "
+            f"the Ray cluster at RAY_ADDRESS={address} cannot be joined ({reason}). If its nodes "
+            "were started with RAY_AUTH_MODE=token, set it here, too, with the same "
             "~/.ray/auth_token"
         ) from None
     try:
