@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from rewards.labels import LABELS
 
 settings.register_profile(
-    "unit", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+    "unit", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("unit")
 

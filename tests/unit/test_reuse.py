@@ -79,7 +79,6 @@ def test_what_is_the_same_is_done_once(make_run, tmp_path):
     [
         (["algorithm.adv_estimator=grpo"], 16, 1, ["rl"]),
         (["sft.optim.lr=1e-3"], 16, 1, ["sft"]),
-        (["env.OMP_NUM_THREADS=1"], 16, 1, ["sft", "rl"]),
         ([], 17, 1, ["sft", "rl"]),  # other data
         ([], 16, 2, ["sft", "rl"]),  # other weights
         (["run.seed=2"], 16, 1, ["sft", "rl"]),
