@@ -53,19 +53,19 @@ def check_version(address: str) -> None:
     """
     try:
         answer = requests.get(f"{address}/api/version", timeout=PATIENCE)
-        if answer.status_code == requests.codes.unauthorized:
-            return _check_token(address)
-        answer.raise_for_status()
-        found = answer.json()["ray_version"]
-    except SubmitError:
-        raise
+        refused = answer.status_code == requests.codes.unauthorized
+        if not refused:
+            answer.raise_for_status()
+            found = answer.json()["ray_version"]
     except (requests.RequestException, ValueError, KeyError) as error:
         reason = "no answer" if isinstance(error, requests.ConnectionError | requests.Timeout) else error
         raise SubmitError(
             f"no Ray dashboard answers at RAY_ADDRESS={address} ({reason}); start the cluster, open the port "
             "(kubectl port-forward, ssh -L), or correct the address"
         ) from None
-    if found != ray.__version__:
+    if refused:
+        _check_token(address)
+    elif found != ray.__version__:
         raise SubmitError(
             f"the cluster at {address} runs Ray {found}, this environment Ray {ray.__version__}; every node "
             "needs the environment of `make setup`, see launch/README.md"

@@ -64,7 +64,6 @@ def take(found: dict[str, Any], work: Path, step: str, runs: Iterable[str]) -> s
     for run in map(Path, runs):
         if read_json(run / step / _NAME) == found:
             shutil.copytree(run / step, work, copy_function=_link, dirs_exist_ok=True)
-            (work / "usage.json").unlink(missing_ok=True)
             write_json(work / "usage.json", {"taken_from": run.name})
             return run.name
     return None
