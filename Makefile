@@ -55,14 +55,16 @@ chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [a
 judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained [JUDGE=mixed] [ROWS=100]
 	@$(PY) -m recipe.judge $(or $(RUN),$(error RUN=... is missing)) $(or $(A),cold) $(or $(B),retrained) $(if $(JUDGE),--judge $(JUDGE)) $(if $(ROWS),--rows $(ROWS))
 
-report: setup ## write a run's page again, and compare several: make report RUN="<name> [another]"
-	@$(PY) -m recipe.report $(RUN)
+# make keeps the last RUN= of several; the process that runs this line has been given all of them.
+report: setup ## write a run's page again, and compare several: make report RUN=<name> [RUN=<another>]
+	@$(PY) -m recipe.report $(or $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n 's/^RUN=//p'),$(RUN))
 
 compare: setup ## runs side by side, as a table and a page: make compare RUNS="a b c"
 	@$(PY) -m recipe.compare $(RUNS)
 
-clusters: ## personas in clusters, and what a run earns in each: make clusters RUN=<name> | DATA=<folder of make data> [MIN_SIZE=50]
+clusters: setup ## personas in clusters, and what a run earns in each: make clusters RUN=<name> | DATA=<folder of make data> [MIN_SIZE=50]
 	@$(PYTHON) launch/setup_env.py --profile analysis && .venv-analysis/bin/python -m recipe.persona_table $(if $(RUN),--run $(RUN),--data $(or $(DATA),$(error RUN=... or DATA=... is missing))) $(if $(MIN_SIZE),--min-size $(MIN_SIZE))
+	@$(if $(RUN),$(PY) -m recipe.report $(RUN))
 
 submit: setup ## train on a Ray cluster: make submit RAY_ADDRESS=http://head:8265 RUN_ROOT=/shared/runs [MODEL=...] [ARGS=...]
 	@$(PY) -m launch.submit submit --address "$(RAY_ADDRESS)" --run-root "$(RUN_ROOT)" -- $(SHORT) $(ARGS)

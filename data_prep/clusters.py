@@ -282,7 +282,8 @@ def describe(people: Sequence[Person], labels: Sequence[int]) -> list[Cluster]:
 
 
 def as_json(clusters: Clusters) -> dict:
-    """What `clusters.json` holds: the search, the clusters, and the cluster of every person."""
+    """What `clusters.json` holds: the search, the clusters, and the cluster and the point of every person."""
+    points = [None] * len(clusters.people) if clusters.points is None else clusters.points.round(4).tolist()
     return {
         "sentences": len(clusters.people),
         "distinct_sentences": len({person.masked for person in clusters.people}),
@@ -296,7 +297,8 @@ def as_json(clusters: Clusters) -> dict:
                 "name": person.name,
                 "sentence_sha256": hashlib.sha256(person.masked.encode()).hexdigest()[:12],
                 "cluster": label,
+                "point": point,
             }
-            for person, label in zip(clusters.people, clusters.labels, strict=True)
+            for person, label, point in zip(clusters.people, clusters.labels, points, strict=True)
         ],
     }

@@ -19,7 +19,7 @@ from data_prep import clusters
 from data_prep.files import write_json, write_text
 from recipe import figures
 from recipe.page import render_page
-from recipe.run_files import read_evaluation, run_folder
+from recipe.run_files import read_evaluation, read_json, run_folder
 
 #: Clusters of their own colour in the picture, as in Fig. 4.
 SHOWN = 12
@@ -89,29 +89,75 @@ def _means(records: Sequence[Mapping[str, Any]], resamples: int = 2000) -> dict[
     }
 
 
-def picture(found: clusters.Clusters) -> figures.Figure | None:
-    """The sentences in the plane of their first two principal components; None where nothing was embedded."""
-    if found.points is None:
+def picture(content: Mapping[str, Any]) -> figures.Figure | None:
+    """The sentences in the plane of their first two principal components.
+
+    Args:
+        content: of a `clusters.json`.
+
+    Returns:
+        The picture; None where nothing was embedded.
+    """
+    sentences: dict[str, dict[str, Any]] = {}
+    shared = Counter(person["sentence_sha256"] for person in content["people"])
+    for person in content["people"]:
+        if person.get("point"):
+            sentences.setdefault(person["sentence_sha256"], person)
+    if not sentences:
         return None
-    people = Counter(person.masked for person in found.people)
-    place = {person.masked: i for i, person in reversed(list(enumerate(found.people)))}
-    sentences = list(people)[:: -(-len(people) // DOTS)]
-    groups: dict[str, list[tuple[float, float, float]]] = {}
-    for sentence in sentences:
-        c = found.labels[place[sentence]]
-        name = "noise" if c == clusters.NOISE else found.found[c].name if c < SHOWN else "smaller clusters"
-        groups.setdefault(name if c >= SHOWN or c < 0 else f"{c}: {name}", []).append(
-            (*found.points[place[sentence]].tolist(), people[sentence])
-        )
-    order = [f"{c.id}: {c.name}" for c in found.found[:SHOWN] if c.id >= 0] + ["smaller clusters", "noise"]
+    names = {c["id"]: f"{c['id']}: {c['name']}" for c in content["clusters"] if 0 <= c["id"] < SHOWN}
+    groups: dict[str, list[tuple[float, float, float]]] = {
+        name: [] for name in (*names.values(), "smaller clusters", "noise")
+    }
+    for sentence in list(sentences.values())[:: -(-len(sentences) // DOTS)]:
+        c = sentence["cluster"]
+        name = "noise" if c == clusters.NOISE else names.get(c, "smaller clusters")
+        groups[name].append((*sentence["point"], shared[sentence["sentence_sha256"]]))
     return figures.scatter(
-        {name: groups[name] for name in order if name in groups},
+        {name: dots for name, dots in groups.items() if dots},
         grey={"smaller clusters": "#888", "noise": "#ccc"},
-        title=f"Persona sentences, the {min(SHOWN, len(order) - 2)} largest clusters in colour",
+        title=f"Persona sentences, the {len(names)} largest clusters in colour",
         caption="Each dot is a sentence, larger where several people share it. First two principal "
         f"components of the embeddings; clusters are sought in up to {clusters.COMPONENTS}, so what overlaps "
         "here may be apart there.",
     )
+
+
+def section(content: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """What `personas.html.j2` shows: a `clusters.json`, a table of `persona_table`, and the picture."""
+    people, noise = len(content["people"]), sum(p["cluster"] == clusters.NOISE for p in content["people"])
+    return {
+        "content": content,
+        "noise": noise / people,
+        "table": table,
+        "by_id": {str(c["id"]): c["name"] for c in content["clusters"]} | {"all": "all rows"},
+        "charts": [chart for chart in [picture(content)] if chart],
+    }
+
+
+def section_of_run(
+    folder: Path, records: Mapping[str, Sequence[Mapping[str, Any]]], scored: Path | None = None
+) -> dict[str, Any] | None:
+    """`section` of a run whose personas `make clusters` has put in clusters; None where it has not.
+
+    Args:
+        folder: the run's.
+        records: checkpoint -> its records, as they are now.
+        scored: the run whose checkpoints this one scores; its clusters serve if they hold everybody.
+
+    Raises:
+        ValueError: a `clusters.json` is broken, or the records are of other prompts.
+    """
+    for source in (folder, scored):
+        again = f"make clusters RUN={source} writes it again"
+        content = read_json(source / "clusters.json", remedy=again) if source else None
+        if content is None:
+            continue
+        cluster_of = {(p["corpus"], p["dialogue_id"], p["name"]): p["cluster"] for p in content["people"]}
+        played = played_personas(folder / "data/test.parquet")
+        if source == folder or cluster_of.keys() >= set(played.values()):
+            return section(content, persona_table(records, played, cluster_of))
+    return None
 
 
 def write(source: Path, out: Path, run: Path | None, min_size: int | None) -> clusters.Clusters:
@@ -122,20 +168,8 @@ def write(source: Path, out: Path, run: Path | None, min_size: int | None) -> cl
     if run and (records := read_evaluation(run, "records")):
         cluster_of = {p.key: c for p, c in zip(found.people, found.labels, strict=True)}
         table = persona_table(records, played_personas(source / "test.parquet"), cluster_of)
-    content["table3"] = table
-    write_json(out / "clusters.json", content)
-    charts = [chart for chart in [picture(found)] if chart]
-    by_id = {str(c.id): c.name for c in found.found} | {"all": "all rows"}
-    page = render_page(
-        "clusters.html.j2",
-        content=content,
-        clusters=found.found,
-        noise=found.labels.count(clusters.NOISE) / len(found.labels),
-        table=table,
-        by_id=by_id,
-        charts=charts,
-    )
-    write_text(out / "clusters.html", page)
+    write_json(out / "clusters.json", content | {"table3": table})
+    write_text(out / "clusters.html", render_page("clusters.html.j2", personas=section(content, table)))
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from data_prep.files import write_text
-from recipe import circularity, diagnose, figures, versions
+from recipe import circularity, diagnose, figures, persona_table, versions
 from recipe.browser import shown_groups
 from recipe.compare import compare_runs
 from recipe.page import render_page
@@ -36,7 +36,7 @@ from recipe.statistics import bootstrap_intervals, compare
 from recipe.table12 import against_paper
 
 #: Other pages about a run, beside this one.
-_PAGES = {"data card": "data/data_card.html", "persona clusters": "clusters.html"}
+_PAGES = {"data card": "data/data_card.html", "sentences of the persona clusters": "clusters.html"}
 #: veRL's timers that do not lie within each other.
 _PARTS = {
     "gen": "generation and reward",
@@ -95,6 +95,12 @@ def write_report(folder: Path) -> Path:
     stages = read_rl_stages(folder, config.flywheel.min_reward)
     buffers = read_buffers(folder)
     state = read_json(folder / "state.json")["steps"]
+    problems = [problem for stage in stages for problem in stage.problems]
+    scored, personas = config.evaluate.get("of"), None
+    try:
+        personas = persona_table.section_of_run(folder, records, Path(scored) if scored else None)
+    except ValueError as error:  # another command's file; the page is as good without it
+        problems.append(str(error))
     page = render_page(
         "report.html.j2",
         run=folder.name,
@@ -103,7 +109,7 @@ def write_report(folder: Path) -> Path:
         expert=config.expert.kind if "expert" in config else "offline",
         corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
         unfinished=[stage for stage in config.evaluate.stages if stage not in results],
-        problems=[problem for stage in stages for problem in stage.problems],
+        problems=problems,
         results=results,
         detailed={stage: table for stage, table in results.items() if "ece" in table["avg"]},
         intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
@@ -123,6 +129,7 @@ def write_report(folder: Path) -> Path:
             if (found := read_json(folder / f"eval/answers/{stage}/entropy.json")) and found["answers"]
         },
         judged=[read_json(path) for path in sorted(folder.glob("judge/*/summary.json"))],
+        personas=personas,
         drift_charts=diagnose.drift_charts(buffers),
         group_charts=diagnose.group_charts(stages),
         reliability=_reliability_charts(results),

@@ -56,18 +56,18 @@ def checkpoint_folders(folder: Path, iteration: int) -> dict[str, Path]:
     }
 
 
-def read_json(path: Path, default: Any = None) -> Any:
+def read_json(path: Path, default: Any = None, remedy: str = "delete its folder and resume the run") -> Any:
     """The content of a JSON file, or ``default`` where there is none.
 
     Raises:
-        ValueError: the file is broken.
+        ValueError: the file is broken; the message ends with the ``remedy``.
     """
     if not path.exists():
         return default
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: no JSON ({error}); delete its folder and resume the run") from None
+        raise ValueError(f"{path}: no JSON ({error}); {remedy}") from None
 
 
 def read_evaluation(folder: Path, name: str) -> dict[str, Any]:

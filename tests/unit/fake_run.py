@@ -11,10 +11,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from advantage.self_grpo import progress, secondary_rewards, self_grpo_advantages
+from data_prep import clusters
 from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates
@@ -145,3 +147,11 @@ def make_run(folder: Path, seed: int = 1, test_accuracy: tuple[float, ...] = (0.
     steps = {name: {"seconds": seconds, "finished": 0.0} for name, seconds in state.items()}
     (folder / "state.json").write_text(json.dumps({"steps": steps}))
     return folder
+
+
+def without_a_model(monkeypatch: Any) -> None:
+    """Clusters without `.venv-analysis`: by the letters "a" in a sentence, whose vector counts its vowels."""
+    monkeypatch.setattr(
+        clusters, "embed", lambda texts: np.array([[t.count(c) for c in "aeiou"] for t in texts])
+    )
+    monkeypatch.setattr(clusters, "group", lambda vectors, size: [int(v[0] > v[0].mean()) for v in vectors])

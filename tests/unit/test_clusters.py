@@ -13,7 +13,8 @@ import pytest
 from data_prep import clusters
 from data_prep.clusters import NOISE, Person, cluster_people, mask_names, read_people, telling_terms
 from recipe import persona_table
-from tests.unit.fake_run import make_run
+from recipe.report import write_report
+from tests.unit.fake_run import make_run, without_a_model
 
 ANALYSIS = Path(__file__).resolve().parents[2] / ".venv-analysis/bin/python"
 
@@ -191,11 +192,7 @@ def test_the_table_joins_records_by_the_persona_that_was_played():
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Vectors count vowels, and sentences with one "a" at most are a cluster: no model, no scikit-learn."""
-    monkeypatch.setattr(
-        clusters, "embed", lambda texts: np.array([[t.count(c) for c in "aeiou"] for t in texts])
-    )
-    monkeypatch.setattr(clusters, "group", lambda vectors, size: [int(v[0] > v[0].mean()) for v in vectors])
+    without_a_model(monkeypatch)
 
 
 def test_a_run_gets_a_page_and_a_table(tmp_path, quick, monkeypatch, capsys):
@@ -216,6 +213,53 @@ def test_a_run_gets_a_page_and_a_table(tmp_path, quick, monkeypatch, capsys):
     before = (run / "clusters.json").read_bytes(), page
     assert persona_table.main() == 0
     assert ((run / "clusters.json").read_bytes(), (run / "clusters.html").read_text()) == before
+
+
+def section(page: str) -> str:
+    start = page.index('<h2 id="personas">')
+    return page[start : page.index("<h2", start + 1)]
+
+
+def test_the_runs_page_has_the_clusters(tmp_path, quick):
+    run = make_run(tmp_path / "run")
+    assert "make clusters RUN=run" in section(write_report(run).read_text())
+    persona_table.write(run / "data", run, run, None)
+    content, part = json.loads((run / "clusters.json").read_text()), section(write_report(run).read_text())
+    assert part.count("<svg") == 1 and "make clusters" not in part and "after RL" in part
+    for parts in content["table3"].values():
+        for row in parts.values():
+            assert f"<td>{row['n']}</td><td>{row['dialogues']}</td><td>{row['iou']['mean']:.3f}" in part
+
+
+def test_the_runs_page_scores_what_was_answered_since(tmp_path, quick):
+    """The table is made of the records as they are now, not as they were for `make clusters`."""
+    run = make_run(tmp_path / "run")
+    persona_table.write(run / "data", run, run, None)
+    path = run / "eval/rl/records.json"
+    path.write_text(json.dumps([r | {"iou": 0.1234} for r in json.loads(path.read_text())]))
+    before = json.loads((run / "clusters.json").read_text())["table3"]["rl"]
+    assert "0.123" not in {f"{row['iou']['mean']:.3f}" for row in before.values()}
+    assert section(write_report(run).read_text()).count("<td>0.123<") == len(before)
+
+
+def test_an_evaluation_has_the_clusters_of_the_run_that_it_scores(tmp_path, quick):
+    run, scoring = make_run(tmp_path / "run"), make_run(tmp_path / "scoring")
+    persona_table.write(run / "data", run, None, None)
+    config = (scoring / "config.yaml").read_text()
+    (scoring / "config.yaml").write_text(config.replace("evaluate: {", f"evaluate: {{of: {run}, "))
+    assert "after RL" in section(write_report(scoring).read_text())
+    # Of somebody whom it does not know it says nothing.
+    content = json.loads((run / "clusters.json").read_text())
+    people = [p for p in content["people"] if p["corpus"] != "meld"]
+    (run / "clusters.json").write_text(json.dumps(content | {"people": people}))
+    assert "make clusters RUN=scoring" in section(write_report(scoring).read_text())
+
+
+def test_a_broken_file_of_clusters_is_named_on_the_page(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "clusters.json").write_text("{")
+    page = write_report(run).read_text()
+    assert "clusters.json: no JSON" in page and f"make clusters RUN={run} writes it again" in page
 
 
 def test_data_alone_has_no_table_and_text_is_escaped(tmp_path, monkeypatch, capsys):

@@ -11,18 +11,22 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from recipe import report, run_files
+from recipe import persona_table, report, run_files
 from recipe.browser import shown_groups
 from recipe.measures import MEASURES
 from recipe.report import print_table, step_parts, write_report
 from recipe.run_files import groups_of, read_evaluation, read_rl_stages, read_summaries, run_folder
 from recipe.table12 import against_paper
-from tests.unit.fake_run import make_run
+from tests.unit.fake_run import make_run, without_a_model
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "fake")
+    folder = make_run(tmp_path_factory.mktemp("runs") / "fake")
+    with pytest.MonkeyPatch.context() as patch:
+        without_a_model(patch)
+        persona_table.write(folder / "data", folder, folder, None)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +262,14 @@ def test_the_page_fits_a_phone(run, page, tmp_path):
 def test_a_file_holds_its_groups(run):
     groups = dict(groups_of(run / "iter_1/rl/rollouts/step_000001.parquet", without=("response",)))
     assert all(len(rollouts) == 4 and "response" not in rollouts[0] for rollouts in groups.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "runs"),
+    [(["RUN=a", "RUN=runs/b"], "a runs/b"), (["RUN=a b"], "a b"), (["RUN=a", "X=1"], "a")],
+)
+def test_make_report_takes_several_runs(root, given, runs):
+    """make itself knows the last RUN= alone."""
+    command = ["make", "-n", "report", *given]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split("recipe.report ")[1] == runs
