@@ -53,7 +53,7 @@ chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [a
 	@$(PY) -m recipe.chat $(if $(RUN),--run $(RUN)) $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
 
 judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained [JUDGE=mixed] [ROWS=100]
-	@$(PY) -m recipe.judge $(or $(RUN),$(error RUN=... is missing)) $(or $(A),cold) $(or $(B),retrained) $(if $(JUDGE),--judge $(JUDGE)) $(if $(ROWS),--rows $(ROWS))
+	@$(PY) -m recipe.judge $(or $(RUN),$(error RUN=... is missing)) $(or $(A),cold) $(or $(B),retrained) $(if $(JUDGE),--judge $(JUDGE)) $(if $(ROWS),--rows $(ROWS)) && $(PY) -m recipe.report $(RUN)
 
 # make keeps the last RUN= of several; the process that runs this line has been given all of them.
 report: setup ## write a run's page again, and compare several: make report RUN=<name> [RUN=<another>]

@@ -115,6 +115,8 @@ class Answers:
         asked: requests that went over the network.
         cached: answers that were on disk.
         cost: of the requests that went over the network.
+        prompt_tokens, answer_tokens, price: of all of them, whenever they were asked: what had to be
+            bought for these answers.
     """
 
     texts: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -122,6 +124,9 @@ class Answers:
     asked: int = 0
     cached: int = 0
     cost: float = 0.0
+    prompt_tokens: float = 0.0
+    answer_tokens: float = 0.0
+    price: float = 0.0
 
     def summary(self, title: str) -> str:
         """A line for people."""
@@ -131,10 +136,26 @@ class Answers:
         )
 
     def write(self, target: Path, content: Mapping[str, Any]) -> None:
-        """Write what was made of the answers to ``<target>.json``, the rest to ``<target>.rejects.jsonl``."""
+        """Write what was made of the answers to ``<target>.json``, and beside it what was set aside
+        (``<target>.rejects.jsonl``) and what it took (``<target>.usage.json``)."""
         lines = "".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in self.rejects)
         write_text(f"{target}.rejects.jsonl", lines)
+        usage = {k: round(getattr(self, k)) for k in ("asked", "cached", "prompt_tokens", "answer_tokens")}
+        write_json(f"{target}.usage.json", usage | {"price": self.price})
         write_json(f"{target}.json", content)
+
+    def count(self, answer: Mapping[str, Any], endpoint: Endpoint, messages: Sequence[Mapping]) -> float:
+        """Add what an answer took; guessed from its letters where the endpoint does not say. Its price."""
+        if "refused" in answer:
+            return 0.0
+        guess = sum(len(m["content"]) for m in messages), len(answer["text"])
+        names = "prompt_tokens", "answer_tokens"
+        prompt, written = (answer.get(k) or g / _CHARS_PER_TOKEN for k, g in zip(names, guess, strict=True))
+        self.prompt_tokens += prompt
+        self.answer_tokens += written
+        price = endpoint.cost(prompt, written)
+        self.price += price
+        return price
 
 
 def cache_dir() -> Path:
@@ -275,7 +296,9 @@ class _Asker:
         path = self._path(endpoint, messages)
         if path.exists():
             self.answers.cached += 1
-            return json.loads(path.read_text(encoding="utf-8"))
+            answer = json.loads(path.read_text(encoding="utf-8"))
+            self.answers.count(answer, endpoint, messages)
+            return answer
         tokens = sum(len(m["content"]) for m in messages) / _CHARS_PER_TOKEN
         most = endpoint.cost(tokens, self.settings.max_tokens)
         cap = self.settings.max_cost
@@ -286,18 +309,18 @@ class _Asker:
             )
         self.reserved += most
         try:
-            answer, cost = await self._request(endpoint, client, messages)
+            answer = await self._request(endpoint, client, messages)
         finally:
             self.reserved -= most
         self.answers.asked += 1
-        self.answers.cost += cost
+        self.answers.cost += self.answers.count(answer, endpoint, messages)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, answer)
         return answer
 
     async def _request(
         self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]]
-    ) -> tuple[dict[str, Any], float]:
+    ) -> dict[str, Any]:
         import openai
 
         where = f"expert {endpoint.name} at {endpoint.base_url}"
@@ -319,7 +342,7 @@ class _Asker:
                     f"{where} knows no model {endpoint.model!r}, or the address is wrong; check both"
                 ) from None
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                return {"refused": f"the endpoint refused the request (status {error.status_code})"}, 0.0
+                return {"refused": f"the endpoint refused the request (status {error.status_code})"}
             except openai.APIStatusError as error:  # the client has retried it already
                 raise ExpertError(
                     f"{where} still answers status {error.status_code} after {self.settings.retries} "
@@ -336,12 +359,11 @@ class _Asker:
             text = _text_of(completion)
             if text is not None:
                 usage = getattr(completion, "usage", None)
-                prompt = sum(len(m["content"]) for m in messages) / _CHARS_PER_TOKEN
-                answer = len(text) / _CHARS_PER_TOKEN
-                return {"text": text}, endpoint.cost(
-                    getattr(usage, "prompt_tokens", None) or prompt,
-                    getattr(usage, "completion_tokens", None) or answer,
-                )
+                return {
+                    "text": text,
+                    "prompt_tokens": getattr(usage, "prompt_tokens", None),
+                    "answer_tokens": getattr(usage, "completion_tokens", None),
+                }
             problem = "a web page" if isinstance(completion, str) else "JSON of another form"
         raise ExpertError(
             f"{where} answers with {problem} instead of a chat completion; is base_url the address of an "

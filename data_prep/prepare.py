@@ -161,8 +161,8 @@ def main() -> int:
         profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, out_dir)
         counts = prepare(args.raw_dir, out_dir, args.corpora, args.prompts_dir, profiles)
         # What an earlier command left here would be taken for a finding about these data.
-        stale = ["leakage.json", *(["personas.json", "personas.rejects.jsonl"] if profiles is None else [])]
-        for name in stale:
+        asked = [f"personas.{end}" for end in ("json", "rejects.jsonl", "usage.json")]
+        for name in ("leakage.json", *(asked if profiles is None else [])):
             (out_dir / name).unlink(missing_ok=True)
         if sum(map(Counter.total, counts.values())) <= LEAKAGE_LIMIT:
             found = overlaps(read_corpora(args.raw_dir, args.corpora))

@@ -138,6 +138,8 @@ def write_report(folder: Path) -> Path:
         buffers=[{"name": name, **_contents(rows)} for name, rows in buffers.items()],
         leakage=read_json(folder / "data/leakage.json", []),
         timings=[{"name": name, **step, **_usage(folder / name)} for name, step in state.items()],
+        gpu_hours=_gpu_hours(config, state),
+        bought=_bought(folder),
         step_parts={name: step_parts(entries) for name, entries in metrics.items() if name.endswith("/rl")},
         groups=shown_groups(stages),
         all_groups=sum(len(stage.groups) for stage in stages),
@@ -204,6 +206,22 @@ def _usage(step: Path) -> dict[str, Any]:
     """What `run_stage` measured: the last attempt's times, the peak of memory; nothing for other steps."""
     found = read_json(step / "usage.json", {})
     return {name: found.get(name) for name in ("to_first_step", "after_last_step", "peak_gib", "taken_from")}
+
+
+def _gpu_hours(config: Any, steps: Mapping[str, Mapping[str, float]]) -> dict[str, float | None] | None:
+    """GPUs, the hours that they were held, and their cost where ``plan`` has a price; None without GPUs."""
+    if config.profile != "gpu":
+        return None
+    gpus = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    hours = gpus * sum(step["seconds"] for step in steps.values()) / 3600
+    price = OmegaConf.select(config, "plan.dollars_per_gpu_hour")
+    return {"gpus": gpus, "hours": hours, "dollars": None if price is None else price * hours}
+
+
+def _bought(folder: Path) -> dict[str, dict[str, Any]]:
+    """What experts and judges answered -> requests, tokens and price, of `data_prep.experts.Answers`."""
+    paths = [p for part in ("data", "iter_0/buffer", "judge/*") for p in folder.glob(f"{part}/*.usage.json")]
+    return {str(p.relative_to(folder)).removesuffix(".usage.json"): read_json(p) for p in sorted(paths)}
 
 
 def step_parts(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:

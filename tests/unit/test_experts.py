@@ -137,6 +137,28 @@ def test_what_goes_wrong_on_the_way_is_asked_again(server, tmp_path, trouble):
     assert answers.cost == pytest.approx(0.002 + 0.002)
 
 
+def test_what_was_on_disk_counts_among_what_had_to_be_bought(server, tmp_path):
+    ask_all(requests(2), settings(server), tmp_path / "cache", "test")
+    answers = ask_all(requests(3), settings(server), tmp_path / "cache", "test")
+    assert answers.cost == pytest.approx(0.004) and answers.price == pytest.approx(3 * 0.004)
+    answers.write(tmp_path / "made", {})
+    written = json.loads((tmp_path / "made.usage.json").read_text())
+    assert written.pop("price") == pytest.approx(0.012)
+    assert written == {"asked": 1, "cached": 2, "prompt_tokens": 3000, "answer_tokens": 1500}
+
+
+def test_tokens_that_nobody_counted_are_guessed_from_letters(server, tmp_path):
+    """An endpoint may leave them out, and so does an answer of an older cache."""
+    server.usage = (0, 0)
+    answers = ask_all(requests(1), settings(server), tmp_path, "test")
+    (path,) = tmp_path.glob("*/*.json")
+    path.write_text(json.dumps({"text": "fine"}))
+    for found in (answers, ask_all(requests(1), settings(server), tmp_path, "test")):
+        # "question 0" to read and "fine" written, 3.5 letters a token.
+        assert (found.prompt_tokens, found.answer_tokens) == pytest.approx((10 / 3.5, 4 / 3.5))
+        assert found.price == pytest.approx((10 / 3.5 * 2 + 4 / 3.5 * 4) / 1e6)
+
+
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
@@ -220,7 +242,7 @@ def test_endpoints_share_the_requests_and_the_key_stays_in_its_header(server, tm
     answers.write(tmp_path / "out", {"x": "y"})
     captured = capsys.readouterr()
     texts = [p.read_text() for p in tmp_path.rglob("*") if p.is_file()]
-    assert len(texts) == 42 and not any(SECRET in text for text in (*texts, captured.out, captured.err))
+    assert len(texts) == 43 and not any(SECRET in text for text in (*texts, captured.out, captured.err))
     assert "40 requests to a, b, 0 answered before" in captured.err
 
 

@@ -168,6 +168,29 @@ def test_the_terminal_says_the_names_of_the_page(page, run, capsys):
     assert list(run_files.MEASURE_NAMES) == ["accuracy", "weighted_f1", "valid", "reward"]
 
 
+def test_the_page_says_what_a_run_cost(tmp_path, run, page):
+    assert "No GPU. Nothing was asked of an endpoint" in page
+    paid = shutil.copytree(run, tmp_path / "paid")
+    config = (paid / "config.yaml").read_text().replace("profile: cpu", "profile: gpu")
+    trainer = "trainer: {n_gpus_per_node: 8, nnodes: 2, "
+    (paid / "config.yaml").write_text(config.replace("trainer: {", trainer))
+    (paid / "state.json").write_text(
+        json.dumps({"steps": {name: {"seconds": 900.0} for name in ("data", "iter_1/rl")}})
+    )
+    usage = {"asked": 3, "cached": 4, "prompt_tokens": 7000, "answer_tokens": 800, "price": 12.345}
+    for name in ("data/personas", "judge/cold_rl/verdicts-one"):
+        path = paid / f"{name}.usage.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(usage))
+    text = write_report(paid).read_text()
+    assert "16 GPUs, held for 8.00 GPU-hours (<code>plan.dollars" in text  # 16 of them for half an hour
+    row = "<td>7</td><td>7000</td><td>800</td><td>12.35</td>"
+    assert f"<td>data/personas</td>{row}" in text and f"<td>judge/cold_rl/verdicts-one</td>{row}" in text
+    with (paid / "config.yaml").open("a") as file:
+        file.write("plan: {dollars_per_gpu_hour: 2.5}\n")
+    assert "8.00 GPU-hours: 20.00 dollars." in write_report(paid).read_text()
+
+
 def test_parts_of_a_step_are_means_without_the_first():
     def entry(**seconds):
         return {"data": {f"timing_s/{name}": value for name, value in seconds.items()}}
