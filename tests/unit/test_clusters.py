@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 from pathlib import Path
 
@@ -226,9 +227,14 @@ def test_the_runs_page_has_the_clusters(tmp_path, quick):
     persona_table.write(run / "data", run, run, None)
     content, part = json.loads((run / "clusters.json").read_text()), section(write_report(run).read_text())
     assert part.count("<svg") == 1 and "make clusters" not in part and "after RL" in part
-    for parts in content["table3"].values():
-        for row in parts.values():
-            assert f"<td>{row['n']}</td><td>{row['dialogues']}</td><td>{row['iou']['mean']:.3f}" in part
+    lines = re.findall("<tr.*<td>([0-9]+)</td><td>[0-9]+</td>(.*)</tr>", part)
+    shown = [(int(n), [float(x) for x in re.findall(r"<td>([0-9.]+)", cells)]) for n, cells in lines]
+    table = content["table3"]
+    assert shown == [
+        (table["cold"][c]["n"], [round(parts[c][measure]["mean"], 3) for parts in table.values()])
+        for measure in ("iou", "reward", "accuracy")
+        for c in table["cold"]
+    ]
 
 
 def test_the_runs_page_scores_what_was_answered_since(tmp_path, quick):
