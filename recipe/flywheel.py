@@ -317,7 +317,7 @@ class Flywheel:
         config = self._stage_config(work, "evaluate")
         with open_dict(config):
             config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
-        with self._timed("eval/answers"):
+        with self._timed("eval/answers", work):
             self._retried(lambda: run_stage("evaluate", config, work, total=len(rows) * len(pending)))
         for stage in pending:
             self._step(f"eval/{stage}", lambda step, s=stage: self._score(step, rows, read_answers(work / s)))
@@ -346,8 +346,8 @@ class Flywheel:
     # ---------------------------------------------------------------- helpers
 
     @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        started = time.time()
+    def _timed(self, name: str, work: Path) -> Iterator[None]:
+        started = time.time() - read_json(work / "usage.json", {}).get("seconds", 0.0)  # of runs that ended
         yield
         path = self.folder / "state.json"
         state = json.loads(path.read_text()) if path.exists() else {"steps": {}}
@@ -361,7 +361,7 @@ class Flywheel:
         work = target.with_name(target.name + ".work")
         work.mkdir(parents=True, exist_ok=True)
         print(f"[{time.strftime('%H:%M:%S')}] {name}", flush=True)
-        with self._timed(name):
+        with self._timed(name, work):
             self._retried(lambda: work_on(work))
             work.rename(target)
 

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 from omegaconf import OmegaConf
 from tqdm import tqdm
+
+from recipe.usage import Usage
 
 #: Exit status of a stage that lost a worker or a node: it may go better another time (EX_TEMPFAIL).
 WORKER_LOST = 75
@@ -56,35 +57,26 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
     _keep_metrics(metrics)
     stage_command = [sys.executable, "-m", "recipe.stage", stage, str(path)]
     command = [sys.executable, "-m", "recipe.supervise", "--", *stage_command]
-    started, free = time.time(), psutil.virtual_memory().available
+    usage, seen = Usage(work / "usage.json"), 0
     unit = "answer" if stage == "evaluate" else "step"
     with (
         log.open("ab") as output,
         tqdm(total=total, initial=done, desc=f"  {stage}", unit=unit, **_bar_style()) as bar,
     ):
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment())
-        lowest, seen, step_times = free, 0, []
         try:
             while process.poll() is None:
                 time.sleep(0.5)
-                lowest = min(lowest, psutil.virtual_memory().available)
                 before, seen = seen, _show(metrics, seen, bar)
-                if seen > before:
-                    step_times.append(time.time())
+                usage.look(step=seen > before)
         except BaseException:  # Ctrl-C, too: the supervisor ends all that it started
             process.terminate()
             process.wait()
+            usage.write()
             raise
         _show(metrics, seen, bar)
     _keep_metrics(metrics)
-    ended = time.time()
-    usage = {
-        "seconds": round(ended - started, 1),
-        "to_first_step": round(step_times[0] - started, 1) if step_times else None,
-        "after_last_step": round(ended - step_times[-1], 1) if step_times else None,
-        "peak_gib": round((free - lowest) / 2**30, 2),
-    }
-    (work / "usage.json").write_text(json.dumps(usage))
+    usage.write()
     lines = log.read_text(errors="replace").splitlines()
     if process.returncode == WORKER_LOST:
         lost = next((x for x in reversed(lines) if x.startswith("error: ")), "error: a worker was lost")

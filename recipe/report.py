@@ -203,9 +203,10 @@ def _training_charts(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
 
 
 def _usage(step: Path) -> dict[str, Any]:
-    """What `run_stage` measured: the last attempt's times, the peak of memory; nothing for other steps."""
+    """What `recipe.usage` measured; None for steps that are no stages."""
+    names = ("attempts", "to_first_step", "after_last_step", "peak_gib", "taken_from")
     found = read_json(step / "usage.json", {})
-    return {name: found.get(name) for name in ("to_first_step", "after_last_step", "peak_gib", "taken_from")}
+    return {name: found.get(name) for name in names}
 
 
 def _gpu_hours(config: Any, steps: Mapping[str, Mapping[str, float]]) -> dict[str, float | None] | None:

@@ -52,6 +52,8 @@ def command(root: Path, *more: str) -> list[str]:
         "actor_rollout_ref.model.external_lib=tests.stack.recorded_loss",
         "actor_rollout_ref.actor.policy_loss.loss_mode=recorded",
         f"+env.SELF_EMO_RECORD={root / 'recorded'}",
+        "trainer.logger=[console,file,tensorboard,wandb]",
+        "+env.WANDB_MODE=offline",
         *more,
     ]
 
@@ -243,6 +245,22 @@ def test_what_a_step_logs(run):
         assert 0 <= data["self_emo/r2_std_zero_share"] <= 1
 
 
+def test_tensorboard_and_wandb_offline_keep_what_the_page_shows(run):
+    """Both through veRL's own tracking; steps that the mishaps repeated are there more than once."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stage = run["folder"] / "iter_1/rl"
+    events = EventAccumulator(str(stage / "tensorboard"))
+    events.Reload()
+    kept = metrics(run["folder"])
+    for name in ("self_emo/reward", "self_emo/lambda", "actor/entropy"):
+        last = {e.step: e.value for e in events.Scalars(name)}
+        assert last == pytest.approx({step: values[name] for step, values in kept.items()}, rel=1e-5)
+    written = b"".join(p.read_bytes() for p in stage.glob("wandb/offline-run-*/*.wandb"))
+    assert list((run["folder"] / "iter_1/sft/tensorboard").iterdir())
+    assert b"self_emo/reward" in written and str(kept[STEPS]["self_emo/reward"]).encode() in written
+
+
 def test_the_buffer_keeps_the_best_rollouts_with_their_lineage(run):
     buffer = pq.read_table(run["folder"] / "iter_1/buffer/buffer.parquet").to_pylist()
     by_id = {row["extra_info"]["row_id"]: row for row in buffer}
@@ -288,6 +306,9 @@ def test_the_run_ends_with_a_table_and_a_report(run):
         assert all(0 <= summary["avg"][m] <= 1.1 for m in ("accuracy", "weighted_f1", "valid", "reward"))
     usage = json.loads((run["folder"] / "iter_1/rl/usage.json").read_text())
     assert 0 < usage["to_first_step"] < usage["seconds"] and usage["peak_gib"] > 1
+    assert usage["attempts"] == 3  # the killed driver's, the one that lost a worker, and the last
+    state = json.loads((run["folder"] / "state.json").read_text())
+    assert state["steps"]["iter_1/rl"]["seconds"] > usage["seconds"] - 1
     page = (run["folder"] / "report.html").read_text()
     assert "A step of iter_1/rl takes" in page and "p (McNemar)" in page
     assert "after retraining on B" in page and page.count("<svg") >= 3 and "http-equiv" not in page

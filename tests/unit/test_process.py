@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 from omegaconf import OmegaConf
 
-from recipe import process
+from recipe import process, usage
 from recipe.process import REFUSED, WORKER_LOST, StageError, WorkerLostError, run_stage
 
 
@@ -29,6 +30,36 @@ def ending(tmp_path, monkeypatch):
 def test_a_stage_that_is_done(ending, tmp_path):
     ending("fine", 0)
     assert (tmp_path / "usage.json").exists() and "fine" in (tmp_path / "log.txt").read_text()
+
+
+def test_attempts_are_added_up(ending, tmp_path):
+    """A killed attempt leaves what it had written last; the next one goes on counting from there."""
+    before = {
+        "seconds": 500.0,
+        "attempts": 2,
+        "to_first_step": 90.0,
+        "after_last_step": 1.0,
+        "peak_gib": 64.0,
+    }
+    (tmp_path / "usage.json").write_text(json.dumps(before))
+    ending("fine", 0)
+    after = json.loads((tmp_path / "usage.json").read_text())
+    assert 500 < after["seconds"] < 600 and (after["attempts"], after["peak_gib"]) == (3, 64.0)
+    assert after["to_first_step"] is None  # of the last attempt, which ended before a step
+
+
+def test_what_is_measured_is_written_on_the_way(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(usage.time, "time", lambda: now[0])
+    measured = usage.Usage(tmp_path / "usage.json")
+    for second in range(1, 31):
+        now[0] = 1000.0 + second
+        measured.look(step=second in (5, 29))
+    found = json.loads((tmp_path / "usage.json").read_text())
+    assert (found["seconds"], found["to_first_step"], found["after_last_step"]) == (22.0, 5.0, 17.0)
+    measured.write()
+    found = json.loads((tmp_path / "usage.json").read_text())
+    assert (found["seconds"], found["to_first_step"], found["after_last_step"]) == (30.0, 5.0, 1.0)
 
 
 def test_a_stage_that_failed_shows_the_end_of_its_log(ending):
