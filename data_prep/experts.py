@@ -270,11 +270,11 @@ class _Asker:
 
     async def _ask(self, request: Request, endpoint: Endpoint, client: Any) -> None:
         messages = [dict(m) for m in request.messages]
-        text, complaint = "", "never asked"
+        text, complaint = "", None
         for _ in range(self.settings.reasks + 1):
             answer = await self._answer(endpoint, client, messages)
             if "refused" in answer:  # the endpoint will not answer this request, whatever is said
-                complaint = answer["refused"]
+                complaint = "; asked again: ".join(filter(None, [complaint, answer["refused"]]))
                 break
             text = answer["text"]
             complaint = request.check(text)

@@ -27,6 +27,13 @@ from rewards.parse import ParsedOutput, parse_output
 
 ASPECTS = ("understanding", "expression")
 VERDICTS = ("a", "b", "tie")
+_COLUMNS = (
+    ("a", 12, ".2f"),
+    ("b", 12, ".2f"),
+    ("tie", 8, ".2f"),
+    ("p", 10, ".3g"),
+    ("first_place", 13, ".2f"),
+)
 _PROMPT = Path(__file__).with_name("judge_prompt")
 
 
@@ -202,8 +209,8 @@ def _shares(said: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     decided = counts["a"] + counts["b"]
     return {
         "n": len(said),
-        **{verdict: counts[verdict] / len(said) if said else 0.0 for verdict in VERDICTS},
-        "p": float(stats.binomtest(counts["a"], decided).pvalue) if decided else 1.0,
+        **{verdict: counts[verdict] / len(said) if said else None for verdict in VERDICTS},
+        "p": float(stats.binomtest(counts["a"], decided).pvalue) if decided else 1.0 if said else None,
         "first_place": places.count("1") / len(places) if places else None,
     }
 
@@ -221,22 +228,27 @@ def judge(folder: Path, a: str, b: str, settings: Settings, most: int | None = N
         The folder written.
 
     Raises:
-        ValueError: as `pairs_of`.
+        ValueError: as `pairs_of`; or no judge gave a verdict that can be used (all is written before).
         ExpertError: as `data_prep.experts.ask_all`.
     """
     pairs, left_out = pairs_of(folder, a, b, most)
     target = folder / f"judge/{a}_{b}"
     target.mkdir(parents=True, exist_ok=True)
-    judges = {}
+    judges, set_aside = {}, {}
     for endpoint in settings.endpoints:
         alone = dataclasses.replace(settings, endpoints=(endpoint,))
         answers = ask_all(requests(pairs), alone, cache_dir() / "judges", f"judge {endpoint.name}")
         judges[endpoint.name] = verdicts(pairs, answers)
         answers.write(target / f"verdicts-{endpoint.name}", judges[endpoint.name])
+        if reasons := Counter(reject["reason"] for reject in answers.rejects):
+            set_aside[endpoint.name] = {"n": reasons.total(), "reason": reasons.most_common(1)[0][0]}
         print(answers.summary(f"judge {endpoint.name}"), flush=True)
-    summary = {"a": a, "b": b, "pairs": len(pairs), "left_out": left_out, "aspects": summarise(judges)}
+    summary = {"a": a, "b": b, "pairs": len(pairs), "left_out": left_out, "set_aside": set_aside}
+    summary["aspects"] = summarise(judges)
     write_json(target / "summary.json", summary)
     print(render(summary))
+    if not any(judges.values()):
+        raise ValueError(f"no verdict can be used; what was said instead: {target}/verdicts-*.rejects.jsonl")
     return target
 
 
@@ -249,10 +261,13 @@ def render(summary: Mapping[str, Any]) -> str:
     ]
     for aspect, found in summary["aspects"].items():
         for name, row in found["judges"].items():
-            first = "" if row["first_place"] is None else f"{row['first_place']:.2f}"
-            shares = f"{row['a']:>12.2f}{row['b']:>12.2f}{row['tie']:>8.2f}"
-            lines.append(f"{aspect:<15}{name:<18}{row['n']:>6}{shares}{row['p']:>10.3g}{first:>13}")
+            shown = "".join(
+                f"{'–' if row[k] is None else format(row[k], form):>{w}}" for k, w, form in _COLUMNS
+            )
+            lines.append(f"{aspect:<15}{name:<18}{row['n']:>6}{shown}")
         lines += [f"{aspect:<15}kappa of {names}: {kappa:.2f}" for names, kappa in found["kappa"].items()]
+    for name, aside in summary["set_aside"].items():
+        lines.append(f"{name}: {aside['n']} answers set aside, most often because {aside['reason']}")
     return "\n".join(lines)
 
 

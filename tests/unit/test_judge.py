@@ -132,6 +132,21 @@ def test_a_pair_that_a_judge_refused_is_not_counted(run):
     assert list(judge.verdicts(pairs, answers)) == [name]
 
 
+def test_a_judge_of_whom_nothing_can_be_used(run, server, capsys):
+    """It is said, on the terminal and for the page, and is no result of zero; the command fails."""
+    server.reply = lambda body: "Both are nice."
+    settings = Settings((Endpoint("mute", server.url, "m", "EXPERT_API_KEY"),), reasks=1)
+    with pytest.raises(ValueError, match=r"no verdict can be used.*cold_retrained/verdicts-\*\.rejects"):
+        judge.judge(run, "cold", "retrained", settings, most=2)
+    folder = run / "judge/cold_retrained"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["set_aside"] == {"mute": {"n": 4, "reason": "the answer ends with no dictionary"}}
+    row = summary["aspects"]["understanding"]["judges"]["mute"]
+    assert row == {"n": 0, "a": None, "b": None, "tie": None, "p": None, "first_place": None}
+    assert "mute: 4 answers set aside, most often because the answer ends with no" in capsys.readouterr().out
+    assert len((folder / "verdicts-mute.rejects.jsonl").read_text().splitlines()) == 4
+
+
 def test_a_stage_without_answers(run):
     with pytest.raises(ValueError, match="'rl' has not been evaluated"):
         judge.pairs_of(run, "cold", "rl")
