@@ -49,6 +49,9 @@ def ask_responses(
     Returns:
         row_id -> (expert, response), without the rows whose answers never kept the rule; and what the
         asking cost and rejected.
+
+    Raises:
+        ExpertError: as `data_prep.experts.ask_all`, and where no answer kept the rule.
     """
     templates = load_templates("full")
     requests = []
@@ -59,6 +62,7 @@ def ask_responses(
         check = lambda text, labels=labels: complaint(text, labels)  # noqa: E731
         requests.append(Request(f"respond:{info['row_id']}", prompt, check))
     answers = ask_all(requests, settings, cache, "responses")
+    answers.check_some("responses")
     found = {
         name.removeprefix("respond:"): (expert, text.strip())
         for name, (expert, text) in answers.texts.items()

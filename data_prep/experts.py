@@ -135,6 +135,19 @@ class Answers:
             f"disk before), {len(self.rejects):,} set aside, cost {self.cost:.2f} by the stated prices"
         )
 
+    def check_some(self, title: str) -> None:
+        """An expert who says nothing that can be used is no expert.
+
+        Raises:
+            ExpertError: everything was set aside.
+        """
+        if self.rejects and not self.texts:
+            first = self.rejects[0]
+            raise ExpertError(
+                f"{title}: none of {len(self.rejects):,} answers can be used; {first['endpoint']} ended with "
+                f"{first['answer'][-80:]!r}: {first['reason']}. Name another expert"
+            )
+
     def write(self, target: Path, content: Mapping[str, Any]) -> None:
         """Write what was made of the answers to ``<target>.json``, and beside it what was set aside
         (``<target>.rejects.jsonl``) and what it took (``<target>.usage.json``)."""

@@ -79,8 +79,12 @@ def ask_personas(
     Returns:
         Dialogue key -> (speaker or `THEME` -> sentence), without the dialogues whose answers never
         passed; and what the asking cost and rejected.
+
+    Raises:
+        ExpertError: as `data_prep.experts.ask_all`, and where no answer passed.
     """
     answers = ask_all([request(dialogue) for dialogue in dialogues], settings, cache, "personas")
+    answers.check_some("personas")
     profiles = {}
     for name, (_, text) in answers.texts.items():
         found = read_profiles(text)

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from data_prep.files import write_text
 from recipe.compare import compare_runs, with_spread
 from recipe.flatten import flatten
-from recipe.run_files import read_json
+from recipe.run_files import read_config, read_json
 from recipe.shortcuts import CONF
 from recipe.statistics import across_runs
 
@@ -155,14 +154,20 @@ def main() -> int:
             print("   left out: the full run learns from every expert response that there is already")
             continue
         resume = ["run.resume=true"] if folder.exists() else []
-        status = subprocess.run([sys.executable, "-m", "recipe.main", *arguments, *resume]).returncode
+        child = subprocess.Popen([sys.executable, "-m", "recipe.main", *arguments, *resume])
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:  # the terminal has told the run, too, which ends its processes
+            child.wait()
+            print("stopped; the same command goes on")
+            return 130
         if status:
             print(
                 f"error: {folder.name} ended with status {status}; the same command goes on", file=sys.stderr
             )
             return status
         folders.append(folder)
-        stages = OmegaConf.load(folder / "config.yaml").evaluate.stages
+        stages = read_config(folder).evaluate.stages
         found = {stage: read_json(folder / f"eval/{stage}/summary.json") for stage in stages}
         summaries.setdefault(setting, []).append(found)
     text = table(summaries)

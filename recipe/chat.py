@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -17,14 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import BaseModel, Field
 
 from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates, render
 from data_prep.rows import make_row, read_rows
-from recipe.run_files import checkpoint_folders, run_folder
+from recipe.run_files import checkpoint_folders, read_config, run_folder
 from recipe.shortcuts import CONF, expand
 from rewards.labels import LABELS
 from rewards.parse import parse_output
@@ -93,7 +94,7 @@ def from_run(name: str) -> Checkpoint:
             f"the run {folder.name} has no checkpoint {stage!r}; it has {', '.join(there) or 'none'}"
         )
     rows = read_rows(folder / "data/test.parquet")
-    config = OmegaConf.load(folder / "config.yaml")
+    config = read_config(folder)
     return Checkpoint(f"{folder.name}:{stage}", str(there[stage].resolve()), config, _personas(rows))
 
 
@@ -235,6 +236,7 @@ def main() -> int:
         checkpoints = [from_run(name) for name in args.run] + [from_model(name) for name in args.model]
         if not 1 <= len(checkpoints) <= 2:
             raise ValueError("name one or two checkpoints: make chat RUN=<name> or MODEL=<model>")
+        _check_port(args.port)
         with contextlib.ExitStack() as servers:
             logs = Path(servers.enter_context(tempfile.TemporaryDirectory()))
             urls = []
@@ -248,6 +250,20 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_port(port: int) -> None:
+    """Before models are loaded, which takes long.
+
+    Raises:
+        ValueError: nothing can listen there.
+    """
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
+            probe.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"cannot listen on port {port} ({error}); PORT=... names another") from None
 
 
 def _listen(app: Any, port: int) -> None:

@@ -24,9 +24,10 @@ from recipe.run_files import (
     CHECKPOINT_NAMES,
     MEASURE_NAMES,
     STAGE_NAMES,
+    read_config,
     read_evaluation,
-    read_json,
     read_metrics,
+    read_state,
     run_folder,
 )
 from recipe.statistics import across_runs, holm, paired_permutation
@@ -52,14 +53,13 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: a file is broken.
     """
-    config = OmegaConf.load(folder / "config.yaml")
+    config = read_config(folder)
     settings = {
         name: value
         for name, value in flatten(OmegaConf.to_container(config)).items()
         if not name.startswith(_OWN)
     }
-    steps = read_json(folder / "state.json")["steps"].values()
-    seconds = sum(step["seconds"] for step in steps)
+    seconds = sum(step["seconds"] for step in read_state(folder).values())
     return Run(folder, config.run.seed, seconds / 60, settings, read_evaluation(folder, "summary"))
 
 
@@ -165,7 +165,8 @@ def table(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> str:
             cells = "".join(f"{with_spread(by_corpus['avg'][m], 3):>18}" for m in MEASURE_NAMES)
             lines.append(f"{STAGE_NAMES[stage]:<28}{cells}")
     for run in itertools.chain(*groups.values()):
-        lines.append(f"{run.folder.name}: seed {run.seed}, {run.minutes:.1f} min")
+        n = run.summaries[stages[-1]]["avg"]["n"]
+        lines.append(f"{run.folder.name}: seed {run.seed}, {n} test utterances, {run.minutes:.1f} min")
     return "\n".join(lines)
 
 

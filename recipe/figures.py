@@ -23,7 +23,7 @@ _STYLE = {
     "grid.alpha": 0.3,
     "legend.fontsize": 7,
     # Margins by hand: laying each picture out would draw it twice.
-    "figure.subplot.left": 0.13,
+    "figure.subplot.left": 0.16,
     "figure.subplot.right": 0.97,
     "figure.subplot.top": 0.9,
     "figure.subplot.bottom": 0.17,

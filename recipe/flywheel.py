@@ -42,7 +42,7 @@ from recipe.measures import summarise
 from recipe.nodes import check_cluster
 from recipe.process import WorkerLostError, run_stage
 from recipe.report import write_report
-from recipe.run_files import checkpoint_folders, read_json
+from recipe.run_files import checkpoint_folders, read_evaluation, read_json, read_state
 from recipe.sft_config import sft_config
 
 SPLITS = ("train", "dev", "test")
@@ -95,11 +95,7 @@ class Flywheel:
         checkpoints = self._checkpoints()
         self._evaluate(checkpoints)
         write_report(self.folder)
-        return {
-            stage: json.loads(path.read_text())
-            for stage in (*BASELINES, *checkpoints)
-            if (path := self.folder / f"eval/{stage}/summary.json").exists()
-        }
+        return read_evaluation(self.folder, "summary")
 
     # ------------------------------------------------------------------ steps
 
@@ -350,7 +346,7 @@ class Flywheel:
         started = time.time() - read_json(work / "usage.json", {}).get("seconds", 0.0)  # of runs that ended
         yield
         path = self.folder / "state.json"
-        state = json.loads(path.read_text()) if path.exists() else {"steps": {}}
+        state = {"steps": read_state(self.folder)}
         state["steps"][name] = {"seconds": round(time.time() - started, 1), "finished": time.time()}
         write_json(path, state)
 

@@ -18,10 +18,10 @@ from typing import Any
 from scipy import stats
 
 from data_prep.experts import Answers, ExpertError, Request, Settings, ask_all, cache_dir, load_experts
-from data_prep.files import write_json
+from data_prep.files import write_json, write_text
 from data_prep.personas import read_profiles
 from data_prep.rows import read_rows
-from recipe.run_files import run_folder
+from recipe.run_files import read_json, run_folder
 from rewards.labels import corpus_labels
 from rewards.parse import ParsedOutput, parse_output
 
@@ -116,6 +116,11 @@ def _messages(pair: Mapping[str, Any], first: ParsedOutput, second: ParsedOutput
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
 
+def _shown(answer: ParsedOutput) -> tuple[str, str]:
+    """All that a judge sees of an answer."""
+    return _emotions(answer), answer.my_output
+
+
 def _emotions(answer: ParsedOutput) -> str:
     total = sum(answer.my_emotions.values())
     ranked = sorted(answer.my_emotions.items(), key=lambda item: -item[1])
@@ -136,12 +141,14 @@ def pairs_of(folder: Path, a: str, b: str, most: int | None = None) -> tuple[lis
     Raises:
         ValueError: a stage has not been evaluated, or no pair keeps the rule.
     """
+    if a == b or (most is not None and most < 1):
+        raise ValueError("judging takes two different checkpoints (A=, B=) and at least one pair (ROWS=)")
     answers = {}
     for stage in (a, b):
         path = folder / f"eval/{stage}/records.json"
         if not path.is_file():
             raise ValueError(f"{path} is missing: {stage!r} has not been evaluated in this run")
-        answers[stage] = {r["row_id"]: r["answer"] for r in json.loads(path.read_text())}
+        answers[stage] = {r["row_id"]: r["answer"] for r in read_json(path)}
     pairs, left_out = [], 0
     for row in read_rows(folder / "data/test.parquet"):
         info, labels = row["extra_info"], corpus_labels(row["data_source"])
@@ -228,27 +235,36 @@ def judge(folder: Path, a: str, b: str, settings: Settings, most: int | None = N
         The folder written.
 
     Raises:
-        ValueError: as `pairs_of`; or no judge gave a verdict that can be used (all is written before).
+        ValueError: as `pairs_of`; or the checkpoints answer alike; no verdict can be used.
         ExpertError: as `data_prep.experts.ask_all`.
     """
     pairs, left_out = pairs_of(folder, a, b, most)
+    # A judge that samples could prefer one of two equal answers.
+    asked = [pair for pair in pairs if _shown(pair["a"]) != _shown(pair["b"])]
+    if not asked:
+        raise ValueError(f"{a} and {b} answer all {len(pairs)} prompts alike; there is nothing to judge")
     target = folder / f"judge/{a}_{b}"
     target.mkdir(parents=True, exist_ok=True)
-    judges, set_aside = {}, {}
+    judges, got, set_aside = {}, {}, {}
     for endpoint in settings.endpoints:
         alone = dataclasses.replace(settings, endpoints=(endpoint,))
-        answers = ask_all(requests(pairs), alone, cache_dir() / "judges", f"judge {endpoint.name}")
-        judges[endpoint.name] = verdicts(pairs, answers)
-        answers.write(target / f"verdicts-{endpoint.name}", judges[endpoint.name])
+        answers = ask_all(requests(asked), alone, cache_dir() / "judges", f"judge {endpoint.name}")
+        judges[endpoint.name] = verdicts(asked, answers)
+        got[endpoint.name] = answers
         if reasons := Counter(reject["reason"] for reject in answers.rejects):
             set_aside[endpoint.name] = {"n": reasons.total(), "reason": reasons.most_common(1)[0][0]}
         print(answers.summary(f"judge {endpoint.name}"), flush=True)
-    summary = {"a": a, "b": b, "pairs": len(pairs), "left_out": left_out, "set_aside": set_aside}
+    if not any(judges.values()):  # what an earlier command wrote is kept
+        lines = "".join(json.dumps(reject) + "\n" for answers in got.values() for reject in answers.rejects)
+        path = write_text(target / "rejects.jsonl", lines)
+        raise ValueError(f"no verdict can be used; what was said instead: {path}")
+    for name, answers in got.items():
+        answers.write(target / f"verdicts-{name}", judges[name])
+    summary = {"a": a, "b": b, "pairs": len(asked), "left_out": left_out, "alike": len(pairs) - len(asked)}
+    summary["set_aside"] = set_aside
     summary["aspects"] = summarise(judges)
     write_json(target / "summary.json", summary)
     print(render(summary))
-    if not any(judges.values()):
-        raise ValueError(f"no verdict can be used; what was said instead: {target}/verdicts-*.rejects.jsonl")
     return target
 
 
@@ -256,7 +272,8 @@ def render(summary: Mapping[str, Any]) -> str:
     """The table for a terminal."""
     a, b = summary["a"], summary["b"]
     lines = [
-        f"{summary['pairs']} pairs, {summary['left_out']} prompts left out: an answer breaks the rule",
+        f"{summary['pairs']} pairs; left out are {summary['left_out']} prompts where an answer breaks the "
+        f"rule, and {summary['alike']} where both answers are alike",
         f"{'aspect':<15}{'judge':<18}{'n':>6}{a:>12}{b:>12}{'tie':>8}{'p (sign)':>10}{'first place':>13}",
     ]
     for aspect, found in summary["aspects"].items():

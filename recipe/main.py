@@ -21,9 +21,10 @@ from recipe.shortcuts import CONF, expand
 
 @hydra.main(version_base=None, config_path="../conf", config_name="self_emo")
 def _train(config: DictConfig) -> None:
-    from recipe.preflight import PreflightError, check
+    from recipe.preflight import PreflightError, check, discard_empty
     from recipe.process import StageError
 
+    folder = None
     try:
         folder = check(config)
         from recipe.flywheel import Flywheel
@@ -32,9 +33,10 @@ def _train(config: DictConfig) -> None:
         results = Flywheel(config, folder).run()
     except (PreflightError, StageError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        discard_empty(folder)
         sys.exit(1)
     except KeyboardInterrupt:
-        print(f'stopped; go on with the same command and NAME={config.run.name} ARGS="run.resume=true"')
+        print(f"stopped; go on with the same command, NAME={config.run.name} and run.resume=true in its ARGS")
         sys.exit(130)
     print_table(results)
     print(f"report: {folder / 'report.html'}")

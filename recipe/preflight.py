@@ -20,6 +20,7 @@ from data_prep.prepare import SAMPLES
 from data_prep.prompt import load_templates
 from recipe.flatten import flatten
 from recipe.nodes import check_address, check_cluster
+from recipe.run_files import read_config
 
 GIB = 2**30
 #: What a process that has imported veRL, torch and vLLM holds before it does any work, and how many
@@ -28,6 +29,15 @@ _STACK_BYTES = 6.5 * GIB
 #: Copies of the weights that an RL stage holds in memory on a CPU, in float32: actor, gradients,
 #: two Adam moments, reference, and in each rollout replica the weights as loaded and as repacked.
 _TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
+#: Numbers of ours and what they are at least; where null is allowed, it means all. Of SELF-GRPO's group, two
+#: are the fewest that can agree.
+_LEAST = {
+    **dict.fromkeys(("train_rows", "dev_rows", "test_rows", "flywheel.cold_start_rows"), 1),
+    **dict.fromkeys(("trainer.total_training_steps", "trainer.total_epochs", "evaluate.samples"), 1),
+    "evaluate.batch_rows": 1,
+    "flywheel.iterations": 0,
+    "actor_rollout_ref.rollout.n": 2,
+}
 
 
 class PreflightError(ValueError):
@@ -53,6 +63,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
     # What needs no heavy import comes first: a slip of the finger should be told at once.
     with open_dict(config):
         config.prompts.digest = load_templates(config.prompts.dir).digest
+    _check_numbers(config)
     find_corpora(config.raw_dir or SAMPLES, config.corpora)
     settings_of(config.expert)
     folder = _run_folder(config)
@@ -67,6 +78,20 @@ def check(config: DictConfig, training: bool = True) -> Path:
     return folder
 
 
+def discard_empty(folder: Path | None) -> None:
+    """Delete the folder of a run that failed in its first step, so that the same command works when the
+    corpus is mended; None, or a run that has got further, is left alone."""
+    if folder and {p.name for p in folder.iterdir()} <= {"config.yaml", "versions.json", "data.work"}:
+        shutil.rmtree(folder)
+
+
+def _check_numbers(config: DictConfig) -> None:
+    for name, least in _LEAST.items():
+        value = OmegaConf.select(config, name)
+        if value is not None and (type(value) is not int or value < least):
+            raise PreflightError(f"{name}={value!r} must be a whole number, at least {least}")
+
+
 def _check_settings(config: DictConfig) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import omega_conf_to_dataclass, validate_config
@@ -78,8 +103,6 @@ def _check_settings(config: DictConfig) -> None:
             raise PreflightError(f"flywheel.{name}={config.flywheel[name]!r}; choose {' or '.join(allowed)}")
     if config.decontaminate not in ("report", "drop"):
         raise PreflightError(f"decontaminate={config.decontaminate!r}; choose report or drop")
-    if config.flywheel.iterations < 0:
-        raise PreflightError(f"flywheel.iterations={config.flywheel.iterations} must be at least 0")
     known = {"base", "cold", "rl", "retrained"}
     if unknown := set(config.evaluate.stages) - known:
         raise PreflightError(f"evaluate.stages: unknown {sorted(unknown)}; choose among {sorted(known)}")
@@ -172,7 +195,7 @@ def _run_folder(config: DictConfig) -> Path:
         )
     if not (folder / "config.yaml").is_file():
         raise PreflightError(f"{folder} is no run: it has no config.yaml; give another NAME=...")
-    _check_same(OmegaConf.load(folder / "config.yaml"), config)
+    _check_same(read_config(folder), config)
     return folder
 
 
@@ -194,7 +217,10 @@ def _check_same(old: DictConfig, new: DictConfig) -> None:
         )
     if changed:
         shown = "; ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed[:5])
-        raise PreflightError(f"a resumed run keeps its settings, but these changed: {shown}")
+        raise PreflightError(
+            f"a resumed run keeps its settings, but these changed: {shown}. Give the ARGS that it "
+            "was begun with, and run.resume=true beside them, or another NAME=..."
+        )
 
 
 def _check_model(config: DictConfig, folder: Path, training: bool) -> None:

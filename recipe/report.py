@@ -24,11 +24,14 @@ from recipe.run_files import (
     CHECKPOINT_NAMES,
     MEASURE_NAMES,
     STAGE_NAMES,
+    missing_records,
     read_buffers,
+    read_config,
     read_evaluation,
     read_json,
     read_metrics,
     read_rl_stages,
+    read_state,
     read_summaries,
     run_folder,
 )
@@ -74,7 +77,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         ValueError: a file of the run is broken; the message names it.
     """
-    config = OmegaConf.load(folder / "config.yaml")
+    config = read_config(folder)
     metrics = read_metrics(folder)
     write_text(
         folder / "metrics.jsonl",
@@ -94,13 +97,22 @@ def write_report(folder: Path) -> Path:
     }
     stages = read_rl_stages(folder, config.flywheel.min_reward)
     buffers = read_buffers(folder)
-    state = read_json(folder / "state.json")["steps"]
-    problems = [problem for stage in stages for problem in stage.problems]
+    state = read_state(folder)
+    problems = [problem for stage in stages for problem in stage.problems] + missing_records(folder)
+    problems += _rule_breakers(results)
     scored, personas = config.evaluate.get("of"), None
     try:
         personas = persona_table.section_of_run(folder, records, Path(scored) if scored else None)
     except ValueError as error:  # another command's file; the page is as good without it
         problems.append(str(error))
+    judged = []
+    for path in sorted(folder.glob("judge/*/summary.json")):
+        try:
+            judged.append(read_json(path, remedy="make judge writes it again, from the answers on disk"))
+        except ValueError as error:
+            problems.append(str(error))
+    for problem in problems:
+        print(f"note: {problem}", file=sys.stderr)
     page = render_page(
         "report.html.j2",
         run=folder.name,
@@ -128,7 +140,7 @@ def write_report(folder: Path) -> Path:
             for stage in written
             if (found := read_json(folder / f"eval/answers/{stage}/entropy.json")) and found["answers"]
         },
-        judged=[read_json(path) for path in sorted(folder.glob("judge/*/summary.json"))],
+        judged=judged,
         personas=personas,
         drift_charts=diagnose.drift_charts(buffers),
         group_charts=diagnose.group_charts(stages),
@@ -156,6 +168,16 @@ def _pairs(stages: Sequence[str]) -> list[tuple[str, str]]:
     checkpoints = [stage for stage in stages if stage in CHECKPOINT_NAMES]
     return list(itertools.combinations(checkpoints, 2)) + [
         ("tfidf", stage) for stage in checkpoints[-1:] if "tfidf" in stages
+    ]
+
+
+def _rule_breakers(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Trained checkpoints that mostly earn nothing: what follows from them says little."""
+    return [
+        f"{STAGE_NAMES[stage]}: {table['avg']['valid']:.0%} of the test answers keep the rule, the others "
+        "earn nothing; a longer cold start helps (flywheel.cold_start_rows, sft.trainer.total_epochs)"
+        for stage, table in results.items()
+        if stage in ("cold", "rl", "retrained") and table["avg"]["valid"] < 0.5
     ]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from data_prep.rows import read_rows
 from recipe.buffer import best_rollouts
@@ -47,6 +49,30 @@ def run_folder(name: str) -> Path:
     return folder
 
 
+def read_config(folder: Path) -> DictConfig:
+    """The settings that a run was begun with.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    path = folder / "config.yaml"
+    try:
+        return OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: no YAML ({reason}); restore it from the page's settings") from None
+
+
+def read_state(folder: Path) -> dict[str, dict[str, float]]:
+    """Finished step -> when it was finished, and the seconds that it took.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    path = folder / "state.json"
+    return read_json(path, {"steps": {}}, remedy='write {"steps": {}} to it: only times are lost')["steps"]
+
+
 def checkpoint_folders(folder: Path, iteration: int) -> dict[str, Path]:
     """Where a run keeps its cold start and what iteration k makes of it; they need not be there yet."""
     return {
@@ -68,6 +94,16 @@ def read_json(path: Path, default: Any = None, remedy: str = "delete its folder 
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: no JSON ({error}); {remedy}") from None
+
+
+def missing_records(folder: Path) -> list[str]:
+    """What to say of checkpoints that have measures, but not the answers that these are from."""
+    return [
+        f"eval/{stage}/records.json is missing, and with it the intervals and tests of it: delete "
+        f"eval/{stage} and resume the run, which scores the answers again"
+        for stage in STAGE_NAMES
+        if (folder / f"eval/{stage}").is_dir() and not (folder / f"eval/{stage}/records.json").is_file()
+    ]
 
 
 def read_evaluation(folder: Path, name: str) -> dict[str, Any]:
@@ -149,6 +185,9 @@ def read_rl_stages(folder: Path, min_reward: float) -> list[RlStage]:
                 stage.places.append((file, uid))
                 known = [best[row_id]] if row_id in best else []
                 best.update(best_rollouts([*known, *rollouts], min_reward))
+        steps = (read_json(path / "counts.json") or {}).get("steps", 0)
+        if missing := steps - len(list((path / "rollouts").glob("step_*.parquet"))):
+            stage.problems.append(f"{name}/rollouts lacks {missing} of {steps} steps; the others are shown")
         stage.best = {row_id: (r["step"], r["rollout_index"]) for row_id, r in best.items()}
         if not stage.groups:
             stage.problems.append(f"{name} has no rollouts")

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.prompt import load_templates
 from recipe.main import explain
-from recipe.run_files import checkpoint_folders, run_folder
+from recipe.run_files import checkpoint_folders, read_config, run_folder
 from recipe.shortcuts import CONF, expand
 
 
@@ -57,7 +57,7 @@ def _of_model(arguments: Sequence[str]) -> DictConfig:
 
 def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
     folder = run_folder(run)
-    config = OmegaConf.load(folder / "config.yaml")
+    config = read_config(folder)
     names = {"RAW_DIR": "raw_dir", "NAME": "run.name"}
     dotted = [f"{names.get(key, key)}={value}" for key, _, value in (a.partition("=") for a in arguments)]
     free = ("evaluate.", "raw_dir=", "corpora=", "test_rows=", "run.")
@@ -68,7 +68,10 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
         config.run.resume = False
         config.evaluate.of = str(folder.resolve())
     OmegaConf.set_struct(config, True)
-    config.merge_with_dotlist(dotted)
+    try:
+        config.merge_with_dotlist(dotted)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}; see conf/self_emo.yaml") from None
     there = {"base": folder / "base/base.json"} | checkpoint_folders(folder, config.flywheel.iterations)
     missing = [stage for stage in config.evaluate.stages if stage in there and not there[stage].exists()]
     if missing:
@@ -88,9 +91,10 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
 
 def main() -> int:
     """Command line of `make eval`."""
-    from recipe.preflight import check
+    from recipe.preflight import check, discard_empty
     from recipe.process import StageError
 
+    folder = None
     try:
         config = configured(sys.argv[1:])
         folder = check(config, training=False)
@@ -103,9 +107,10 @@ def main() -> int:
         return 1
     except (ValueError, StageError, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
+        discard_empty(folder)
         return 1
     except KeyboardInterrupt:
-        print(f'stopped; go on with the same command, NAME={config.run.name} and ARGS="run.resume=true"')
+        print(f"stopped; go on with the same command, NAME={config.run.name} and run.resume=true in its ARGS")
         return 130
     print_table(results)
     print(f"report: {folder / 'report.html'}")

@@ -21,7 +21,7 @@ def make_run(root: Path, name: str, rewards: dict[str, float], corpora=("meld", 
     folder = root / name
     for stage, reward in rewards.items():
         (folder / f"eval/{stage}").mkdir(parents=True)
-        table = {corpus: {**dict.fromkeys(MEASURES, 0.5), "reward": reward} for corpus in corpora}
+        table = {corpus: {"n": 4, **dict.fromkeys(MEASURES, 0.5), "reward": reward} for corpus in corpora}
         (folder / f"eval/{stage}/summary.json").write_text(json.dumps(table))
     (folder / "config.yaml").write_text("run: {seed: 7}\n")
     steps = {"data": {"seconds": 30.0}, "iter_1/rl": {"seconds": 90.0}}
@@ -51,7 +51,9 @@ def test_mean_and_deviation_of_the_checkpoints_that_all_runs_scored(tmp_path, mo
     text = capsys.readouterr().out
     (line,) = [line for line in text.splitlines() if line.startswith("after cold start")]
     assert "0.300 ± 0.141" in line and "0.500 ± 0.000" in line
-    assert "after RL" not in text and "a: seed 7, 2.0 min" in text and "setting" not in text
+    assert (
+        "after RL" not in text and "a: seed 7, 4 test utterances, 2.0 min" in text and "setting" not in text
+    )
     assert "weighted F1" in text and "keeps the rule" in text
     assert "0.300 ± 0.141" in (tmp_path / "compare.html").read_text()
 

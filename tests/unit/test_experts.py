@@ -217,6 +217,16 @@ def test_a_request_that_the_endpoint_refuses_is_set_aside(server, tmp_path):
     assert answers.rejects[0]["reason"] == "the endpoint refused the request (status 400)"
 
 
+def test_what_an_endpoint_refused_after_a_complaint_names_both(server, tmp_path):
+    server.script = ["ok", 400]
+    server.reply = lambda body: "bad"
+    answers = ask_all(requests(1, lambda text: "it is bad"), settings(server), tmp_path, "test")
+    reason = answers.rejects[0]["reason"]
+    assert reason == "it is bad; asked again: the endpoint refused the request (status 400)"
+    with pytest.raises(ExpertError, match="test: none of 1 answers can be used; one ended with 'bad'"):
+        answers.check_some("test")
+
+
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_the_cost_cap_stops_before_it_is_passed(server, tmp_path, concurrency):
     server.usage = (3, 500)  # 0.002 each

@@ -133,24 +133,51 @@ def test_a_pair_that_a_judge_refused_is_not_counted(run):
 
 
 def test_a_judge_of_whom_nothing_can_be_used(run, server, capsys):
-    """It is said, on the terminal and for the page, and is no result of zero; the command fails."""
-    server.reply = lambda body: "Both are nice."
-    settings = Settings((Endpoint("mute", server.url, "m", "EXPERT_API_KEY"),), reasks=1)
-    with pytest.raises(ValueError, match=r"no verdict can be used.*cold_retrained/verdicts-\*\.rejects"):
-        judge.judge(run, "cold", "retrained", settings, most=2)
-    folder = run / "judge/cold_retrained"
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["set_aside"] == {"mute": {"n": 4, "reason": "the answer ends with no dictionary"}}
+    """It is said, it is no result of zero, and it leaves an earlier result as it was."""
+    mute, one = (Endpoint(name, server.url, name, "EXPERT_API_KEY") for name in ("mute", "one"))
+    server.reply = lambda body: "Nice." if body["model"] == "mute" else pick(body, "fine B")
+    folder = judge.judge(run, "cold", "retrained", Settings((mute, one), reasks=1), most=2)
+    kept = (folder / "summary.json").read_text()
+    summary, reason = json.loads(kept), "the answer ends with no dictionary"
+    assert summary["set_aside"] == {"mute": {"n": 4, "reason": reason}}
     row = summary["aspects"]["understanding"]["judges"]["mute"]
     assert row == {"n": 0, "a": None, "b": None, "tie": None, "p": None, "first_place": None}
-    assert "mute: 4 answers set aside, most often because the answer ends with no" in capsys.readouterr().out
+    assert f"mute: 4 answers set aside, most often because {reason}" in capsys.readouterr().out
     assert len((folder / "verdicts-mute.rejects.jsonl").read_text().splitlines()) == 4
+    with pytest.raises(ValueError, match=r"no verdict can be used.*cold_retrained/rejects\.jsonl"):
+        judge.judge(run, "cold", "retrained", Settings((mute,), reasks=1))
+    assert (folder / "summary.json").read_text() == kept
+    assert len((folder / "rejects.jsonl").read_text().splitlines()) == 8
+
+
+def test_equal_answers_are_not_judged(run, server):
+    """A judge that samples could prefer one of them, and from the cache it says the same twice."""
+    server.reply = lambda body: pick(body, "fine B")
+    records = {stage: run / f"eval/{stage}/records.json" for stage in ("cold", "retrained")}
+    said = {stage: json.loads(path.read_text()) for stage, path in records.items()}
+    said["retrained"][1]["answer"] = said["cold"][1]["answer"].replace("hm", "another thought")
+    records["retrained"].write_text(json.dumps(said["retrained"]))
+    settings = Settings((Endpoint("one", server.url, "m", "EXPERT_API_KEY"),))
+    summary = json.loads((judge.judge(run, "cold", "retrained", settings) / "summary.json").read_text())
+    assert (summary["pairs"], summary["alike"], summary["left_out"], len(server.bodies)) == (3, 1, 1, 6)
+    records["retrained"].write_text(records["cold"].read_text())
+    with pytest.raises(ValueError, match="answer all 5 prompts alike"):
+        judge.judge(run, "cold", "retrained", settings)
+
+
+def test_a_comparison_that_is_none(run):
+    for stages, most in ((("cold", "cold"), None), (("cold", "retrained"), 0)):
+        with pytest.raises(ValueError, match="two different checkpoints"):
+            judge.pairs_of(run, *stages, most)
+    (run / "eval/cold/records.json").write_text("{")
+    with pytest.raises(ValueError, match=r"eval/cold/records.json: no JSON .*; delete its folder"):
+        judge.pairs_of(run, "cold", "retrained")
 
 
 def test_a_stage_without_answers(run):
     with pytest.raises(ValueError, match="'rl' has not been evaluated"):
         judge.pairs_of(run, "cold", "rl")
-    records = [{"row_id": r["row_id"], "answer": "x"} for r in judge.pairs_of(run, "cold", "cold")[0]]
+    records = [{"row_id": r["row_id"], "answer": "x"} for r in judge.pairs_of(run, "cold", "retrained")[0]]
     (run / "eval/cold/records.json").write_text(json.dumps(records))
     with pytest.raises(ValueError, match="no prompt has an answer"):
         judge.pairs_of(run, "cold", "retrained")

@@ -318,6 +318,35 @@ def test_a_run_that_exists(configured):
     refused(configured("run.name=first"), "exists", "run.resume=true", "NAME=")
 
 
+def test_a_run_that_failed_in_its_first_step_leaves_nothing(configured):
+    folder = check(configured("run.name=first"))
+    (folder / "data.work").mkdir()
+    (folder / "eval").mkdir()
+    preflight.discard_empty(folder)
+    assert folder.exists()  # it has got further
+    (folder / "eval").rmdir()
+    preflight.discard_empty(folder)
+    assert not folder.exists()
+    preflight.discard_empty(None)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["flywheel.iterations=abc", "test_rows=-1", "flywheel.cold_start_rows=0",
+     "trainer.total_training_steps=0", "actor_rollout_ref.rollout.n=1", "evaluate.samples=1.5"],
+)  # fmt: skip
+def test_numbers_that_are_none(configured, override):
+    name, _, value = override.partition("=")
+    refused(configured(override), name, value, "must be a whole number, at least")
+
+
+def test_settings_that_cannot_be_read(configured):
+    folder = check(configured("run.name=first"))
+    (folder / "config.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match=r"first/config.yaml: no YAML .*; restore it"):
+        check(configured("run.name=first", "run.resume=true"))
+
+
 def test_resuming(configured, tmp_path):
     refused(configured("run.name=first", "run.resume=true"), "no run", "to resume")
     folder = check(configured("run.name=first"))

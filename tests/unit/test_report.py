@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -189,6 +190,31 @@ def test_the_page_says_what_a_run_cost(tmp_path, run, page):
     with (paid / "config.yaml").open("a") as file:
         file.write("plan: {dollars_per_gpu_hour: 2.5}\n")
     assert "8.00 GPU-hours: 20.00 dollars." in write_report(paid).read_text()
+
+
+def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, capsys):
+    hurt = shutil.copytree(run, tmp_path / "hurt")
+    (hurt / "eval/rl/records.json").unlink()
+    (hurt / "iter_1/rl/counts.json").write_text('{"steps": 5}')
+    steps = len(list((hurt / "iter_1/rl/rollouts").glob("step_*.parquet")))
+    (hurt / "judge/cold_rl").mkdir(parents=True)
+    (hurt / "judge/cold_rl/summary.json").write_text("{")
+    summary = json.loads((hurt / "eval/rl/summary.json").read_text())
+    summary["avg"]["valid"] = 0.25
+    (hurt / "eval/rl/summary.json").write_text(json.dumps(summary))
+    text = html.unescape(write_report(hurt).read_text())
+    said = capsys.readouterr().err
+    for words in (
+        "eval/rl/records.json is missing, and with it the intervals and tests of it: delete eval/rl and",
+        f"iter_1/rl/rollouts lacks {5 - steps} of 5 steps; the others are shown",
+        "judge/cold_rl/summary.json: no JSON",
+        "make judge writes it again",
+        "after RL: 25% of the test answers keep the rule, the others earn nothing",
+    ):
+        assert words in text and words in said
+    (hurt / "state.json").write_text("{")
+    with pytest.raises(ValueError, match=r"hurt/state.json: no JSON .*; write {\"steps\": {}} to it"):
+        write_report(hurt)
 
 
 def test_parts_of_a_step_are_means_without_the_first():

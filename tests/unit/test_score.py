@@ -6,7 +6,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.prompt import load_templates
 from recipe.score import configured
@@ -77,7 +76,7 @@ def test_a_run_s_settings_are_not_changed_and_its_checkpoints_are_there(run):
         configured([f"RUN={run}", "data.max_prompt_length=9"])
     with pytest.raises(ValueError, match="no checkpoint rl, retrained yet"):
         configured([f"RUN={run}"])
-    with pytest.raises(OmegaConfBaseException, match="evaluate.sample"):
+    with pytest.raises(ValueError, match="evaluate.sample: .*; see conf/self_emo.yaml"):
         configured([f"RUN={run}", "evaluate.sample=3", "evaluate.stages=[cold]"])
     with pytest.raises(HydraException, match="nonsense"):
         configured(["MODEL=tiny", "hardware=cpu", "nonsense=1"])
