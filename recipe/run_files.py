@@ -186,7 +186,7 @@ def read_rl_stages(folder: Path, min_reward: float) -> list[RlStage]:
                 known = [best[row_id]] if row_id in best else []
                 best.update(best_rollouts([*known, *rollouts], min_reward))
         steps = (read_json(path / "counts.json") or {}).get("steps", 0)
-        if missing := steps - len(list((path / "rollouts").glob("step_*.parquet"))):
+        if (missing := steps - len(list((path / "rollouts").glob("step_*.parquet")))) > 0:
             stage.problems.append(f"{name}/rollouts lacks {missing} of {steps} steps; the others are shown")
         stage.best = {row_id: (r["step"], r["rollout_index"]) for row_id, r in best.items()}
         if not stage.groups:
