@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -102,3 +104,15 @@ def test_a_runs_last_checkpoint_is_the_one_to_talk_to(tmp_path, checkpoint):
 def test_the_tiny_model_has_no_weights_before_a_run():
     with pytest.raises(ValueError, match="made by a run"):
         chat.from_model("tiny")
+
+
+def test_a_port_that_cannot_be_had_is_named_before_a_model_is_loaded():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"cannot listen on port {port} .*PORT=... names another"):
+            chat._check_port(port)
+    chat._check_port(port)
+    with pytest.raises(ValueError, match="cannot listen on port 99999"):
+        chat._check_port(99999)
