@@ -195,7 +195,7 @@ def test_the_page_says_what_a_run_cost(tmp_path, run, page):
 def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, capsys):
     hurt = shutil.copytree(run, tmp_path / "hurt")
     (hurt / "eval/rl/records.json").unlink()
-    (hurt / "iter_1/rl/counts.json").write_text('{"steps": 5}')
+    (hurt / "iter_1/rl/counts.json").write_text('{"steps": 9}')
     steps = len(list((hurt / "iter_1/rl/rollouts").glob("step_*.parquet")))
     (hurt / "judge/cold_rl").mkdir(parents=True)
     (hurt / "judge/cold_rl/summary.json").write_text("{")
@@ -206,7 +206,7 @@ def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, 
     said = capsys.readouterr().err
     for words in (
         "eval/rl/records.json is missing, and with it the intervals and tests of it: delete eval/rl and",
-        f"iter_1/rl/rollouts lacks {5 - steps} of 5 steps; the others are shown",
+        f"iter_1/rl/rollouts lacks {9 - steps} of 9 steps; the others are shown",
         "judge/cold_rl/summary.json: no JSON",
         "make judge writes it again",
         "after RL: 25% of the test answers keep the rule, the others earn nothing",
