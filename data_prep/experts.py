@@ -136,11 +136,7 @@ class Answers:
         )
 
     def check_some(self, title: str) -> None:
-        """An expert who says nothing that can be used is no expert.
-
-        Raises:
-            ExpertError: everything was set aside.
-        """
+        """Raises `ExpertError` where everything was set aside: such an expert is none."""
         if self.rejects and not self.texts:
             first = self.rejects[0]
             raise ExpertError(

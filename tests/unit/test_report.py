@@ -194,6 +194,7 @@ def test_the_page_says_what_a_run_cost(tmp_path, run, page):
 
 def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, capsys):
     hurt = shutil.copytree(run, tmp_path / "hurt")
+    assert not any(stage.problems for stage in read_rl_stages(hurt, 0.0))
     (hurt / "eval/rl/records.json").unlink()
     (hurt / "iter_1/rl/counts.json").write_text('{"steps": 9}')
     steps = len(list((hurt / "iter_1/rl/rollouts").glob("step_*.parquet")))
