@@ -20,7 +20,7 @@ train: setup ## the whole method: make train [MODEL=Qwen3-8B] [RAW_DIR=...] [NAM
 	@$(PY) -m recipe.main $(SHORT) $(ARGS)
 
 plan: setup ## memory, hours and what would not fit, before anything starts: make plan MODEL=Qwen3-8B [ARGS=...]
-	@$(PY) -m recipe.plan $(SHORT) $(ARGS)
+	@$(PY) -m recipe.run.plan $(SHORT) $(ARGS)
 
 leakage: setup ## test text that stands in training text: make leakage RAW_DIR=...
 	@$(PY) -m data_prep.leakage --raw-dir $(or $(RAW_DIR),$(error RAW_DIR=... is missing))
@@ -50,21 +50,21 @@ eval: setup ## score without training: make eval MODEL=... | RUN=<name> [RAW_DIR
 	@$(PY) -m recipe.score $(SHORT) $(if $(RUN),RUN=$(RUN)) $(ARGS)
 
 chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [another]" or MODEL=... [PORT=7860]
-	@$(PY) -m recipe.chat $(if $(RUN),--run $(RUN)) $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
+	@$(PY) -m recipe.pages.chat $(if $(RUN),--run $(RUN)) $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
 
 judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained [JUDGE=mixed] [ROWS=100]
-	@$(PY) -m recipe.judge $(or $(RUN),$(error RUN=... is missing)) $(or $(A),cold) $(or $(B),retrained) $(if $(JUDGE),--judge $(JUDGE)) $(if $(ROWS),--rows $(ROWS)) && $(PY) -m recipe.report $(RUN)
+	@$(PY) -m recipe.evaluation.judge $(or $(RUN),$(error RUN=... is missing)) $(or $(A),cold) $(or $(B),retrained) $(if $(JUDGE),--judge $(JUDGE)) $(if $(ROWS),--rows $(ROWS)) && $(PY) -m recipe.pages.report $(RUN)
 
 # make keeps the last RUN= of several; the process that runs this line has been given all of them.
 report: setup ## write a run's page again, and compare several: make report RUN=<name> [RUN=<another>]
-	@$(PY) -m recipe.report $(or $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n 's/^RUN=//p'),$(RUN))
+	@$(PY) -m recipe.pages.report $(or $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n 's/^RUN=//p'),$(RUN))
 
 compare: setup ## runs side by side, as a table and a page: make compare RUNS="a b c"
-	@$(PY) -m recipe.compare $(RUNS)
+	@$(PY) -m recipe.pages.compare $(RUNS)
 
 clusters: setup ## personas in clusters, and what a run earns in each: make clusters RUN=<name> | DATA=<folder of make data> [MIN_SIZE=50]
-	@$(PYTHON) launch/setup_env.py --profile analysis && .venv-analysis/bin/python -m recipe.persona_table $(if $(RUN),--run $(RUN),--data $(or $(DATA),$(error RUN=... or DATA=... is missing))) $(if $(MIN_SIZE),--min-size $(MIN_SIZE))
-	@$(if $(RUN),$(PY) -m recipe.report $(RUN))
+	@$(PYTHON) launch/setup_env.py --profile analysis && .venv-analysis/bin/python -m recipe.pages.clusters $(if $(RUN),--run $(RUN),--data $(or $(DATA),$(error RUN=... or DATA=... is missing))) $(if $(MIN_SIZE),--min-size $(MIN_SIZE))
+	@$(if $(RUN),$(PY) -m recipe.pages.report $(RUN))
 
 submit: setup ## train on a Ray cluster: make submit RAY_ADDRESS=http://head:8265 RUN_ROOT=/shared/runs [MODEL=...] [ARGS=...]
 	@$(PY) -m launch.submit submit --address "$(RAY_ADDRESS)" --run-root "$(RUN_ROOT)" -- $(SHORT) $(ARGS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +25,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from data_prep.corpora import find_corpora
+from data_prep.corpora import SPLITS, find_corpora
 from data_prep.files import sha256, write_text
 from data_prep.leakage import MIN_CHARACTERS, NEAR
 from data_prep.prompt import load_templates
 from rewards.labels import LABELS
 
 NAME = "data_card.html"
-SPLITS = ("train", "dev", "test")
 _COLOURS = {"train": "#2b6cb0", "dev": "#dd8a2e", "test": "#3a9a5c"}
 _COLUMNS = ["data_source", "prompt", "reward_model", "extra_info"]
 _EXAMPLES = 2  # personas shown of each corpus
@@ -237,7 +237,9 @@ def _files(raw_dir: str | Path, corpora: Sequence[str] | None) -> Iterator[dict[
         lines = [(str(path), path.stat().st_size, sha256(path)) for path in files.paths()]
         if len(lines) > _FILES_SHOWN:
             together = hashlib.sha256("".join(digest for *_, digest in lines).encode()).hexdigest()
-            title = f"{len(lines)} files below {files.root}, checksum of their checksums"
+            title = (
+                f"{len(lines)} files below {os.path.commonpath(files.paths())}, checksum of their checksums"
+            )
             lines = [(title, sum(size for _, size, _ in lines), together)]
         for path, size, digest in lines:
             yield {"corpus": name, "path": path, "bytes": size, "sha256": digest}

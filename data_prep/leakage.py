@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.corpora import read_corpora
-from data_prep.dialogue import DataError, Dialogue
+from data_prep.corpora.dialogue import DataError, Dialogue
 from data_prep.files import write_json
 
 #: Shorter utterances ("Okay.", "I don't know.") are the same everywhere and leak nothing.

@@ -14,19 +14,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_prep import personas
 from data_prep.card import write_card
-from data_prep.corpora import read_corpora
-from data_prep.dialogue import DataError, Dialogue
-from data_prep.experts import cache_dir, load_experts
+from data_prep.corpora import SPLITS, read_corpora
+from data_prep.corpora.dialogue import DataError, Dialogue
+from data_prep.experts import personas
+from data_prep.experts.client import load_experts
+from data_prep.experts.offline import profile
+from data_prep.files import cache_dir
 from data_prep.leakage import overlaps, write_overlaps
-from data_prep.offline_expert import profile
 from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import make_row, write_rows
 from rewards.labels import corpus_labels
 
 SAMPLES = Path(__file__).parent / "samples"
-SPLITS = ("train", "dev", "test")
 #: Above so many labelled utterances `make data` leaves the leakage table out: it holds all text in memory.
 LEAKAGE_LIMIT = 50_000
 #: Who answers in a dialogue in which only one person speaks.

@@ -122,8 +122,8 @@ def _resources(problems: list[str]) -> None:
 def _devices(problems: list[str]) -> None:
     import torch
 
-    from recipe.nodes import ClusterError, accelerators
-    from recipe.shortcuts import choose_hardware
+    from recipe.run.ray_nodes import ClusterError, accelerators
+    from recipe.run.shortcuts import choose_hardware
 
     gpus = torch.cuda.device_count()
     if not (address := os.environ.get("RAY_ADDRESS")):

@@ -17,7 +17,7 @@ import ray
 import requests
 import yaml
 
-from recipe.versions import commit
+from recipe.run.versions import commit
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds within which the cluster's dashboard must answer.

@@ -2,7 +2,7 @@
 
 `python -m recipe.ablate [MODEL=...] [RAW_DIR=...] [NAME=...] [SEEDS=1,2,3] [hydra overrides]`. Every run is
 a `make train` of its own; what is finished is not done again, what was interrupted goes on. Stages that the
-settings of a seed have in common, such as the cold start, are done once (`recipe.reuse`).
+settings of a seed have in common, such as the cold start, are done once (`recipe.run.reuse`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 import yaml
 
 from data_prep.files import write_text
-from recipe.compare import compare_runs, with_spread
-from recipe.flatten import flatten
-from recipe.run_files import read_config, read_json
-from recipe.shortcuts import CONF
-from recipe.statistics import across_runs
+from recipe.evaluation.statistics import across_runs
+from recipe.pages.compare import compare_runs, with_spread
+from recipe.run.files import read_config, read_json
+from recipe.run.flatten import flatten
+from recipe.run.shortcuts import CONF
 
 #: Name of a run -> the experiment whose differences from the full method it has.
 SETTINGS = {

@@ -15,22 +15,23 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.flatten import flatten
-from recipe.shortcuts import CONF, expand
+from recipe.run.flatten import flatten
+from recipe.run.shortcuts import CONF, expand
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="self_emo")
 def _train(config: DictConfig) -> None:
-    from recipe.preflight import PreflightError, check, discard_empty
-    from recipe.process import StageError
+    from recipe.run.preflight import PreflightError, check, discard_empty
+    from recipe.run.process import StageError
 
     folder = None
     try:
         folder = check(config)
-        from recipe.flywheel import Flywheel
-        from recipe.report import print_table
+        from recipe import flywheel
+        from recipe.pages.report import print_table
+        from recipe.run.run import Run
 
-        results = Flywheel(config, folder).run()
+        results = flywheel.train(Run(config, folder))
     except (PreflightError, StageError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         discard_empty(folder)

@@ -19,21 +19,21 @@ def cpu_selected() -> bool:
 def register_vllm() -> None:
     """Entry point of vLLM's processes."""
     if cpu_selected():
-        from recipe.platforms import vllm_cpu
+        from recipe.on_verl.platforms import vllm_cpu
 
         vllm_cpu.apply()
 
 
 def _register_verl() -> None:
     if cpu_selected():
-        from recipe.platforms import verl_cpu
+        from recipe.on_verl.platforms import verl_cpu
 
         verl_cpu.apply()
 
 
 try:
     _register_verl()
-    from recipe import estimator  # noqa: F401  registers `self_grpo`
+    from recipe.on_verl import estimator  # noqa: F401  registers `self_grpo`
 except Exception as error:
     print(f"self-emo: the veRL plug-in could not be loaded: {error!r}", file=sys.stderr)
     raise

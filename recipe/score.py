@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.prompt import load_templates
 from recipe.main import explain
-from recipe.run_files import checkpoint_folders, read_config, run_folder
-from recipe.shortcuts import CONF, expand
+from recipe.run.files import checkpoint_folders, read_config, run_folder
+from recipe.run.shortcuts import CONF, expand
 
 
 def configured(arguments: Sequence[str]) -> DictConfig:
@@ -91,17 +91,18 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
 
 def main() -> int:
     """Command line of `make eval`."""
-    from recipe.preflight import check, discard_empty
-    from recipe.process import StageError
+    from recipe.run.preflight import check, discard_empty
+    from recipe.run.process import StageError
 
     folder = None
     try:
         config = configured(sys.argv[1:])
         folder = check(config, training=False)
-        from recipe.flywheel import Flywheel
-        from recipe.report import print_table
+        from recipe import flywheel
+        from recipe.pages.report import print_table
+        from recipe.run.run import Run
 
-        results = Flywheel(config, folder).score()
+        results = flywheel.score(Run(config, folder))
     except HydraException as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1

@@ -25,9 +25,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from data_prep.cold_start import complaint
-from data_prep.experts import Endpoint, Request, Settings, ask_all
-from recipe.serve import MODEL, served
+from data_prep.experts.client import Endpoint, Request, Settings, ask_all
+from data_prep.experts.cold_start import complaint
+from recipe.models.serve import MODEL, served
 from tests.browser import browser, needs_browser
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(2100)]
@@ -336,7 +336,7 @@ def test_a_finished_run_is_not_done_again(run):
 def test_a_persona_can_be_talked_to(run):
     """`make chat` with two checkpoints: the page, driven in a browser, answered by vLLM."""
     chat = subprocess.Popen(
-        [sys.executable, "-m", "recipe.chat", "--port", "7871",
+        [sys.executable, "-m", "recipe.pages.chat", "--port", "7871",
          "--run", f"{run['folder']}:cold", f"{run['folder']}:retrained"],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"PROFILE": "cpu"},
     )  # fmt: skip

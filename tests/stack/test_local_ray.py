@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 CODE = """
 import ray
 from omegaconf import OmegaConf
-from recipe.cluster import connected
+from recipe.on_verl.ray_session import connected
 config = OmegaConf.create(
     {
         "env": {}, "run": {"patience": 30}, "cluster": {"num_cpus": 3, "num_gpus": 1},

@@ -16,17 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from advantage.self_grpo import progress, secondary_rewards, self_grpo_advantages
-from data_prep import clusters
+from data_prep import persona_clusters as clusters
 from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates
 from data_prep.rows import ground_truth, write_rows
-from recipe import versions
-from recipe.baselines import BASELINES
 from recipe.buffer import grow
-from recipe.circularity import is_self_labelled
-from recipe.evaluate import score_answers
-from recipe.measures import summarise
+from recipe.evaluation.answers import score_answers
+from recipe.evaluation.baselines import BASELINES
+from recipe.evaluation.circularity import is_self_labelled
+from recipe.evaluation.measures import summarise
+from recipe.run import versions
 from rewards.iou import compute_score
 from rewards.labels import heaviest
 

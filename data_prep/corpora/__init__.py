@@ -1,0 +1,83 @@
+"""The corpora below one folder, found and read: a module here for every name in `rewards.labels.LABELS`.
+
+A module says where its files lie (``LAYOUT``, for messages) and finds them: ``find(raw_dir, root)`` is
+given the folder of all corpora and the corpus's own, and returns a `Found`. Any corpus may be absent.
+To add one: its labels in `rewards.labels`, a module of its name here, a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from data_prep.corpora.dialogue import DataError, Dialogue
+from data_prep.corpora.found import SPLITS, Found
+from rewards.labels import LABELS
+
+__all__ = ["SPLITS", "DataError", "Dialogue", "Found", "find_corpora", "read_corpora"]
+
+_READERS: dict[str, Any] = {name: import_module(f"data_prep.corpora.{name}") for name in LABELS}
+
+
+def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> dict[str, Found]:
+    """The corpora that are there, in the order of ``LABELS``; a folder's case does not matter.
+
+    Args:
+        raw_dir: the folder with a folder for each corpus.
+        corpora: look for these only, and require them; None or empty takes what is there.
+
+    Raises:
+        DataError: no such folder, no known corpus in it, one asked for is absent, one lacks a file, or
+            stands there twice.
+    """
+    raw_dir = Path(raw_dir)
+    if not raw_dir.is_dir():
+        wanted = f"set RAW_DIR=... to the folder that holds {_looked_for(LABELS)}"
+        raise DataError(raw_dir, None, "no such folder", wanted)
+    asked = tuple(corpora or LABELS)
+    unknown = [name for name in asked if name not in LABELS]
+    if unknown:
+        raise DataError(raw_dir, None, f"unknown corpus {unknown[0]!r}", f"choose among {', '.join(LABELS)}")
+    folders = {name: _folder(raw_dir, name) for name in LABELS if name in asked}
+    absent = [name for name, folder in folders.items() if folder is None]
+    if len(absent) == len(folders) or (corpora and absent):
+        looked_for = _looked_for(absent or LABELS)
+        raise DataError(
+            raw_dir,
+            None,
+            f"found no {looked_for}",
+            "make download RAW_DIR=... fetches MELD and EmoryNLP, and says how to get IEMOCAP",
+        )
+    return {name: _READERS[name].find(raw_dir, folder) for name, folder in folders.items() if folder}
+
+
+def read_corpora(
+    raw_dir: str | Path, corpora: Sequence[str] | None = None, splits: Sequence[str] = SPLITS
+) -> Iterator[Dialogue]:
+    """Yield every dialogue, corpus by corpus and within one train, dev, test; one is held at a time.
+
+    Args:
+        raw_dir: see :func:`find_corpora`.
+        corpora: see :func:`find_corpora`.
+        splits: read these only.
+
+    Raises:
+        DataError: at the call if files are missing, on iteration if one cannot be used.
+    """
+    return chain.from_iterable([found.read(splits) for found in find_corpora(raw_dir, corpora).values()])
+
+
+def _folder(raw_dir: Path, name: str) -> Path | None:
+    """The folder of a corpus, however its name is capitalised: releases are unpacked as MELD and as meld."""
+    found = sorted(path for path in raw_dir.iterdir() if path.is_dir() and path.name.casefold() == name)
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise DataError(raw_dir, None, f"{names} are the same corpus", "keep one of the folders")
+    return found[0] if found else None
+
+
+def _looked_for(names: Sequence[str] | dict[str, Any]) -> str:
+    return " or ".join(_READERS[name].LAYOUT for name in names)

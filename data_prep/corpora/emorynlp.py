@@ -1,0 +1,64 @@
+"""Reader of EmoryNLP: ``emorynlp_{train,dev,test}_final.csv``, or its own JSON release."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.corpora import emorynlp_json
+from data_prep.corpora.dialogue import DataError, Dialogue, Row, clean_text, read_csv_dialogues
+from data_prep.corpora.found import SPLITS, Found, one_file_a_split
+
+LAYOUT = "emorynlp/emorynlp_{train,dev,test}_final.csv (or emotion-detection-{trn,dev,tst}.json)"
+
+
+def find(_: Path, root: Path) -> Found:
+    """The three CSV files, or the three JSON files of EmoryNLP's own release (`emorynlp_json`).
+
+    Raises:
+        DataError: a file is missing, or both forms are there.
+    """
+    csv = {split: root / f"emorynlp_{split}_final.csv" for split in SPLITS}
+    own = {split: root / f"emotion-detection-{short}.json" for split, short in emorynlp_json.NAMES.items()}
+    if not any(path.is_file() for path in own.values()):
+        return one_file_a_split(csv, read_split)
+    if any(path.is_file() for path in csv.values()):
+        raise DataError(
+            root,
+            None,
+            "both the CSV files and the JSON files of EmoryNLP, which hold different utterances",
+            "move one of the two away",
+        )
+    return one_file_a_split(own, emorynlp_json.read_split)
+
+
+def read_split(path: str | Path, split: str) -> Iterator[Dialogue]:
+    """Yield the dialogues of one file, ids ``{split}_{Season}_{Episode}_{Scene_ID}``, by Utterance_ID.
+
+    Scene_ID restarts in every episode, hence the three-part key. Utterance ids need not be contiguous.
+
+    Raises:
+        DataError: anything in the file that cannot be used; names file, line and remedy.
+    """
+    return read_csv_dialogues(path, split, "emorynlp", ("Season", "Episode", "Scene_ID"), _speaker)
+
+
+def _speaker(row: Row) -> str:
+    cell = row.cells["Speaker"]
+    try:
+        names = ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise _no_speakers(row, cell)
+    names = [clean_text(name, row.path, row.line) for name in names]
+    if not all(names):
+        raise _no_speakers(row, cell)
+    return " and ".join(names)
+
+
+def _no_speakers(row: Row, cell: str) -> DataError:
+    return row.error(
+        f"speaker {cell!r} is no list of names", "write it as a Python list, such as ['First Last']"
+    )

@@ -1,0 +1,247 @@
+"""Reader of the IEMOCAP release: ``Session{1..5}/dialog/{transcriptions,EmoEvaluation}/*.txt``.
+
+The release is under a signed licence, so this reader was written from its published description. It looks
+only at the files that the split names; stray files of an unpacked archive do not disturb it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from data_prep.corpora.dialogue import DataError, Dialogue, Utterance, clean_text, text_lines
+from data_prep.corpora.found import SPLITS, Found
+
+SPLIT_FILE = "iemocap_split.json"
+LAYOUT = f"iemocap/Session{{1..5}} with {SPLIT_FILE}"
+CODES = {
+    "hap": "happy",
+    "sad": "sad",
+    "neu": "neutral",
+    "ang": "angry",
+    "exc": "excited",
+    "fru": "frustrated",
+}
+SPEAKERS = {"F": "Female speaker", "M": "Male speaker"}
+
+_DIALOGUE_ID = re.compile(r"Ses(?P<session>\d\d)[FM]_\w+", re.ASCII)
+_TURN_ID = re.compile(r"(?P<dialogue>Ses\d\d[FM]_\w+)_(?P<speaker>[FM])\d+[a-z]?", re.ASCII)
+_TURN = re.compile(
+    r"(?P<id>\S+)\s+\[\s*(?P<start>\d+(?:\.\d+)?)\s*-\s*\d+(?:\.\d+)?\s*\]\s*:(?P<text>.*)",
+    re.ASCII | re.DOTALL,
+)
+# Segments of the microphone of the one who is not speaking: Ses01F_impro01_MXX0 and the like.
+_OTHER_MICROPHONE = re.compile(r"Ses\d\d[FM]_\w+_[FM]X+\w*(?![^\s:\[])", re.ASCII | re.IGNORECASE)
+# "M: text" or "<turn id> text". A bracket with digits behind the id is a time stamp, and then a broken one.
+_UNTIMED = re.compile(r"(?:[FM]\s*:|Ses\d\d[FM]_\w+\s*[:\s])\s*(?!\[\s*[\d.-])\S.*", re.ASCII | re.DOTALL)
+_SUMMARY = re.compile(r"\[[^\]]*\]\s+(?P<id>\S+)\s+(?P<code>[A-Za-z]{3})(?:\s+\[[^\]]*\])?\s*", re.ASCII)
+_RELEASE = "restore the file from the IEMOCAP release"
+
+
+def find(raw_dir: Path, root: Path) -> Found:
+    """The release, with its split file next to or inside the folder.
+
+    Raises:
+        DataError: there is no split file.
+    """
+    places = (raw_dir / SPLIT_FILE, root / SPLIT_FILE)
+    split_file = next((path for path in places if path.is_file()), None)
+    if split_file is None:
+        raise DataError(
+            root,
+            None,
+            "no split file for IEMOCAP",
+            f"put the dialogue ids of train, dev and test into {places[0]} or {places[1]}, or leave "
+            "iemocap out",
+        )
+
+    def paths() -> list[Path]:
+        found = dialogue_files(root, load_splits(split_file), split_file)
+        return [split_file, *(path for *_, transcript, notes in found for path in (transcript, notes))]
+
+    def read(splits: Sequence[str]) -> Iterator[Dialogue]:
+        ids = load_splits(split_file)
+        return read_release(root, {split: ids[split] for split in SPLITS if split in splits}, split_file)
+
+    return Found(paths, read)
+
+
+def load_splits(path: str | Path) -> dict[str, list[str]]:
+    """Read a split file, ``{"train": [dialogue id, ...], "dev": [...], "test": [...]}``.
+
+    Raises:
+        DataError: no JSON, another shape, or a dialogue that is named twice.
+    """
+    path = Path(path)
+    text = "".join(line for _, line in text_lines(path))
+    shape = 'write {"train": [...], "dev": [...], "test": [...]} with dialogue ids such as "Ses01F_impro01"'
+    try:
+        splits = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, getattr(error, "lineno", None), f"not JSON ({error})", shape) from error
+    if not isinstance(splits, dict) or set(splits) != set(SPLITS):
+        raise DataError(path, None, f"not an object with exactly the keys {', '.join(SPLITS)}", shape)
+    for split, ids in splits.items():
+        if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+            raise DataError(path, None, f"split {split!r} is no list of dialogue ids", shape)
+    _check_disjoint(path, splits)
+    return {split: splits[split] for split in SPLITS}
+
+
+def read_release(
+    root: str | Path, splits: Mapping[str, Sequence[str]], split_file: str | Path | None = None
+) -> Iterator[Dialogue]:
+    """Yield the dialogues that ``splits`` names, split by split and in its order, one file pair at a time.
+
+    Utterances stand in the order of their start times. Those with a code outside ``CODES``, or without an
+    evaluation, have label None.
+
+    Args:
+        root: the folder with Session1 to Session5.
+        splits: dialogue ids by split.
+        split_file: where ``splits`` came from, for error messages.
+
+    Raises:
+        DataError: at the call if a file or session is not there; on iteration if a line cannot be used.
+    """
+    return (_read_dialogue(*entry) for entry in dialogue_files(root, splits, split_file))
+
+
+def dialogue_files(
+    root: str | Path, splits: Mapping[str, Sequence[str]], split_file: str | Path | None = None
+) -> list[tuple[str, str, Path, Path]]:
+    """(split, dialogue id, transcript, evaluation) of every dialogue; see :func:`read_release`."""
+    root = Path(root)
+    source = Path(split_file) if split_file is not None else root
+    _check_disjoint(source, splits)
+    return [
+        (split, dialogue_id, *_dialogue_files(root, source, split, dialogue_id))
+        for split, ids in splits.items()
+        for dialogue_id in ids
+    ]
+
+
+def _check_disjoint(path: Path, splits: Mapping[str, Sequence[str]]) -> None:
+    # A dialogue in two splits would leak test text into training.
+    seen: dict[str, str] = {}
+    for split, ids in splits.items():
+        for dialogue_id in ids:
+            if dialogue_id in seen:
+                raise DataError(
+                    path,
+                    None,
+                    f"dialogue {dialogue_id!r} stands in {seen[dialogue_id]} and again in {split}",
+                    "name every dialogue once",
+                )
+            seen[dialogue_id] = split
+
+
+def _dialogue_files(root: Path, source: Path, split: str, dialogue_id: str) -> tuple[Path, Path]:
+    remedy = "correct the id in the split file, or complete the IEMOCAP release"
+    match = _DIALOGUE_ID.fullmatch(dialogue_id)
+    if match is None:
+        raise DataError(source, None, f"split {split!r}: {dialogue_id!r} is no dialogue id", remedy)
+    session = root / f"Session{int(match['session'])}"
+    if not session.is_dir():
+        raise DataError(
+            session,
+            None,
+            f"no such session, but split {split!r} names {dialogue_id!r}",
+            "unpack the whole release",
+        )
+    transcript = session / "dialog" / "transcriptions" / f"{dialogue_id}.txt"
+    evaluation = session / "dialog" / "EmoEvaluation" / f"{dialogue_id}.txt"
+    if not transcript.is_file():
+        raise DataError(
+            source,
+            None,
+            f"split {split!r} names dialogue {dialogue_id!r}, but there is no {transcript}",
+            remedy,
+        )
+    if not evaluation.is_file():
+        raise DataError(evaluation, None, f"no evaluation file for dialogue {dialogue_id!r}", _RELEASE)
+    return transcript, evaluation
+
+
+def _read_dialogue(split: str, dialogue_id: str, transcript: Path, evaluation: Path) -> Dialogue:
+    codes = _read_codes(evaluation, dialogue_id)
+    turns = _read_turns(transcript, dialogue_id)
+    for turn_id, (line, code) in codes.items():
+        if code in CODES and turn_id not in turns:
+            raise DataError(
+                evaluation,
+                line,
+                f"{turn_id} has emotion {code!r} but no timed line in {transcript}",
+                _RELEASE,
+            )
+    # Stable: turns that begin at the same time keep the file's order.
+    ordered = sorted(turns.items(), key=lambda turn: turn[1][0])
+    return Dialogue(
+        corpus="iemocap",
+        split=split,
+        dialogue_id=dialogue_id,
+        utterances=tuple(
+            Utterance(turn_id, speaker, text, CODES.get(codes[turn_id][1]) if turn_id in codes else None)
+            for turn_id, (_, speaker, text) in ordered
+        ),
+    )
+
+
+def _read_turns(path: Path, dialogue_id: str) -> dict[str, tuple[float, str, str]]:
+    """Turn id -> (start time, speaker, text) of one transcript."""
+    turns: dict[str, tuple[float, str, str]] = {}
+    for number, raw in text_lines(path, fallback="latin-1"):
+        line = raw.strip()
+        if not line or _OTHER_MICROPHONE.match(line):
+            continue
+        match = _TURN.fullmatch(line)
+        if match is None:
+            if _UNTIMED.fullmatch(line):
+                continue
+            raise DataError(path, number, f"unreadable line {line[:60]!r}", _RELEASE)
+        turn_id = match["id"]
+        if turn_id in turns:
+            raise DataError(path, number, f"duplicate utterance id {turn_id}", "remove one of the two lines")
+        speaker = _speaker(path, number, turn_id, dialogue_id)
+        text = clean_text(match["text"], path, number)
+        if not text:
+            raise DataError(
+                path, number, f"empty utterance {turn_id}", "fill in the text, or remove the line"
+            )
+        turns[turn_id] = (float(match["start"]), speaker, text)
+    if not turns:
+        raise DataError(path, None, "no timed utterance in the file", _RELEASE)
+    return turns
+
+
+def _read_codes(path: Path, dialogue_id: str) -> dict[str, tuple[int, str]]:
+    """Turn id -> (line, emotion code) from the summary lines; the evaluators' own lines are passed over."""
+    codes: dict[str, tuple[int, str]] = {}
+    for number, raw in text_lines(path, fallback="latin-1"):
+        # Only summaries begin with a bracket; the heading begins with "%", evaluators' lines with a letter.
+        if not raw.lstrip().startswith("["):
+            continue
+        match = _SUMMARY.fullmatch(raw.strip())
+        if match is None:
+            raise DataError(path, number, f"unreadable summary line {raw.strip()[:60]!r}", _RELEASE)
+        turn_id = match["id"]
+        if _OTHER_MICROPHONE.fullmatch(turn_id):
+            continue
+        _speaker(path, number, turn_id, dialogue_id)
+        if turn_id in codes:
+            raise DataError(
+                path, number, f"duplicate utterance id {turn_id}", "remove one of the two summaries"
+            )
+        codes[turn_id] = (number, match["code"].lower())
+    if not codes:
+        raise DataError(path, None, "no summary line in the file", _RELEASE)
+    return codes
+
+
+def _speaker(path: Path, number: int, turn_id: str, dialogue_id: str) -> str:
+    match = _TURN_ID.fullmatch(turn_id)
+    if match is None or match["dialogue"] != dialogue_id:
+        raise DataError(path, number, f"{turn_id!r} is no utterance id of dialogue {dialogue_id!r}", _RELEASE)
+    return SPEAKERS[match["speaker"]]

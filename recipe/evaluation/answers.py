@@ -1,0 +1,94 @@
+"""Answers of a checkpoint as records, scored by the reward of Eq. 8-10; several to a prompt vote."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from data_prep.rows import ground_truth
+from recipe.evaluation.measures import INVALID
+from rewards.iou import compute_score, normalise
+from rewards.labels import heaviest
+
+
+def read_answers(folder: str | Path) -> dict[str, list[str]]:
+    """row_id -> answers, from the parts that `generate_answers` wrote."""
+    return {
+        row["row_id"]: row["answers"]
+        for part in sorted(Path(folder).glob("part_*.parquet"))
+        for row in pq.read_table(part).to_pylist()
+    }
+
+
+def score_answers(
+    rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """One record per row: corpus, gold and predicted label, the reward's parts, the answer.
+
+    Args:
+        rows: of `data_prep.rows.SCHEMA`.
+        answers: row_id -> one or several answers; several are put together by `vote`.
+
+    Raises:
+        ValueError: a row has no answer.
+    """
+    missing = [row["extra_info"]["row_id"] for row in rows if not answers.get(row["extra_info"]["row_id"])]
+    if missing:
+        raise ValueError(f"{len(missing)} prompts have no answer, the first is {missing[0]}; run it again")
+    records = []
+    for row in rows:
+        info, gold = row["extra_info"], ground_truth(row)
+        label = heaviest(gold, info["labels"])
+        fields = ("score", "iou", "acc", "valid", "reason", "parsed", "pred")
+        scored = []
+        for text in answers[info["row_id"]]:
+            found = compute_score(row["data_source"], text, gold, info)
+            scored.append({"answer": text} | {k: found[k] for k in fields})
+        records.append(
+            {
+                "row_id": info["row_id"],
+                "corpus": row["data_source"],
+                "dialogue_id": info["dialogue_id"],
+                "gold": label,
+                **(scored[0] if len(scored) == 1 else vote(scored, label, info["labels"])),
+            }
+        )
+        records[-1]["pred"] = records[-1]["pred"] or INVALID
+    return records
+
+
+def vote(scored: Sequence[Mapping[str, Any]], gold: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Several answers to one prompt as one: the label that most valid answers hold for the heaviest.
+
+    Ties go to the label with more weight over all answers, then to the corpus's order. Reward and IoU
+    are means over the answers; the weights are the mean of the valid answers' normalised ones.
+
+    Args:
+        scored: one or more answers with the fields of a record.
+        gold: the label to be found.
+        labels: of the corpus, in its order.
+
+    Returns:
+        The fields of a record, and ``votes``: label -> answers for it.
+    """
+    valid = [s for s in scored if s["valid"]]
+    votes = Counter(s["pred"] for s in valid)
+    said = [normalise(json.loads(s["parsed"])["last_emotions"]) for s in valid]
+    weights = {e: math.fsum(p.get(e, 0.0) for p in said) / len(said) for e in labels if said}
+    winner = max(votes, key=lambda e: (votes[e], weights[e], -labels.index(e)), default="")
+    shown = next((s for s in valid if s["pred"] == winner), scored[0])
+    parsed = json.loads(shown["parsed"]) | {"last_emotions": {e: w for e, w in weights.items() if w > 0}}
+    return {
+        **shown,
+        "pred": winner,
+        "acc": float(winner == gold),
+        "parsed": json.dumps(parsed, ensure_ascii=False),
+        "votes": dict(votes),
+        **{k: math.fsum(s[k] for s in scored) / len(scored) for k in ("score", "iou")},
+    }

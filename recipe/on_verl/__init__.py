@@ -1,0 +1,1 @@
+"""All that runs inside veRL's processes: trainer, estimator, dataset, stages, and the CPU shims."""

@@ -1,0 +1,77 @@
+"""One stage in a process of its own: `python -m recipe.on_verl.stage <sft|rl|evaluate> <config.yaml>`.
+
+Each stage imports only what it needs, and only once the process has its environment: veRL reads that
+when it is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+
+def run_rl(config: Any) -> None:
+    """RL with SELF-GRPO through veRL's `run_ppo`."""
+    from verl.trainer.main_ppo import run_ppo
+
+    from recipe.on_verl.ray_session import connected
+    from recipe.on_verl.trainer import SelfEmoTaskRunner
+
+    with connected(config):
+        run_ppo(config, task_runner_class=SelfEmoTaskRunner)
+
+
+def run_sft(config: Any) -> None:
+    """Supervised fine-tuning through veRL's Ray-driven SFT trainer."""
+    from verl.trainer.sft_trainer_ray import SFTTrainer
+
+    from recipe.on_verl.ray_session import connected
+
+    with connected(config):
+        SFTTrainer(config=config.sft).fit()
+
+
+def run_evaluate(config: Any) -> None:
+    """Greedy generation with vLLM on the test splits."""
+    import ray
+
+    from recipe.evaluation.generate import generate_answers
+    from recipe.on_verl.ray_session import connected
+
+    with connected(config):
+        options = {"num_gpus": config.actor_rollout_ref.rollout.tensor_model_parallel_size}
+        ray.get(ray.remote(**options)(generate_answers).remote(config))
+
+
+STAGES = {"rl": run_rl, "sft": run_sft, "evaluate": run_evaluate}
+
+
+def main() -> None:
+    """Run the stage that the command line names, with the configuration that a step wrote."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=list(STAGES))
+    parser.add_argument("config", type=Path)
+    args = parser.parse_args()
+    config = OmegaConf.load(args.config)
+    os.environ.update({key: str(value) for key, value in config.get("env", {}).items()})
+    work = args.config.parent
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(work / "metrics.part.jsonl")
+    os.environ.setdefault("TENSORBOARD_DIR", str(work / "tensorboard"))  # used if trainer.logger names it
+    os.environ.setdefault("WANDB_DIR", str(work))
+    from recipe.run.process import REFUSED
+    from recipe.run.ray_nodes import ClusterError
+
+    try:
+        STAGES[args.stage](config)
+    except ClusterError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""veRL's synchronous trainer with SELF-GRPO's consensus (Eq. 11-13) and a record of every rollout.
+
+Nothing of veRL is copied: predictions are read from TransferQueue, where the reward loop put them,
+and handed to the `self_grpo` estimator around veRL's own `_compute_advantage`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import transfer_queue as tq
+from verl.trainer.main_ppo import TaskRunnerV1
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from advantage.self_grpo import progress, secondary_rewards
+from recipe.on_verl.estimator import Consensus, hand_over
+from rewards.labels import corpus_labels
+
+#: A field of `extra_fields.reward_extra_info` for every column of the record that the reward filled.
+_REWARD_FIELDS = ("score", "iou", "acc", "valid", "reason", "pred", "parsed")
+
+
+class SelfEmoTrainer(PPOTrainerSync):
+    """The trainer of the RL stage."""
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.replay_buffer.poll_interval = config.self_emo.poll_interval
+        self._rollouts: list[dict[str, Any]] = []
+
+    def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
+        rows = self._read_rollouts(batch)
+        lam = self._lambda()
+        secondary = _secondary_of_groups(rows)
+        for row, r2 in zip(rows, secondary, strict=True):
+            row.update(r2=r2, lam=lam, step=self.global_steps)
+        self._rollouts = rows
+        metrics.update(_consensus_metrics([row for row in rows if not row["is_padding"]], lam))
+        with hand_over(Consensus(secondary, [row["uid"] for row in rows], lam)):
+            return super()._compute_advantage(batch, metrics)
+
+    def _update_actor(self, batch: Any, metrics: dict) -> Any:
+        self._record_rollouts(batch)
+        return super()._update_actor(batch, metrics)
+
+    def _lambda(self) -> float:
+        own = self.config.self_emo
+        return progress(own.lambda_offset + self.global_steps, own.lambda_total or self.total_training_steps)
+
+    def _read_rollouts(self, batch: Any) -> list[dict[str, Any]]:
+        """One dictionary per row of ``batch``, in its order."""
+        fields = ["uid", "extra_fields", "extra_info", "data_source", "responses"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        columns = {name: _as_list(data[name]) for name in fields}
+        rows = []
+        for i, (key, tag) in enumerate(zip(batch.keys, batch.tags, strict=True)):
+            info, scored = columns["extra_info"][i], columns["extra_fields"][i]["reward_extra_info"]
+            corpus = str(columns["data_source"][i])
+            labels = info.get("labels")
+            rows.append(
+                {
+                    "uid": str(columns["uid"][i]),
+                    "is_padding": bool(tag.get("is_padding", False)),
+                    "row_id": str(info["row_id"]),
+                    "rollout_index": int(key.rsplit("_", 2)[1]),
+                    "data_source": corpus,
+                    "labels": list(labels) if labels is not None else list(corpus_labels(corpus)),
+                    "response": self.tokenizer.decode(columns["responses"][i], skip_special_tokens=True),
+                    **{name: scored[name] for name in _REWARD_FIELDS},
+                }
+            )
+        return rows
+
+    def _record_rollouts(self, batch: Any) -> None:
+        """Write the step's rollouts, with the advantages that the actor is about to be given."""
+        folder = self.config.self_emo.rollout_dir
+        if not folder:
+            return
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages", "response_mask"]
+        )
+        for row, advantage, mask in zip(
+            self._rollouts, _as_list(data["advantages"]), _as_list(data["response_mask"]), strict=True
+        ):
+            row["advantage"] = float(advantage[mask.bool()][0]) if bool(mask.any()) else 0.0
+        rows = [
+            {k: v for k, v in row.items() if k != "is_padding"}
+            for row in self._rollouts
+            if not row["is_padding"]
+        ]
+        target = Path(folder) / f"step_{self.global_steps:06d}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        pq.write_table(pa.Table.from_pylist(rows), part)
+        part.replace(target)
+
+
+def _secondary_of_groups(rows: list[dict[str, Any]]) -> list[float]:
+    """r2 of every row (Eq. 12), each group's consensus being its own."""
+    groups: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(row["uid"], []).append(i)
+    secondary = [0.0] * len(rows)
+    for members in groups.values():
+        predictions = [json.loads(rows[i]["parsed"])["last_emotions"] for i in members]
+        for i, r2 in zip(members, secondary_rewards(predictions, rows[members[0]]["labels"]), strict=True):
+            secondary[i] = r2
+    return secondary
+
+
+def _consensus_metrics(rows: list[dict[str, Any]], lam: float) -> dict[str, float]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["uid"], []).append(row)
+    reasons = Counter(row["reason"] for row in rows if row["reason"])
+
+    def flat(name: str) -> float:
+        return float(np.mean([len({row[name] for row in group}) == 1 for group in groups.values()]))
+
+    return {
+        "self_emo/lambda": lam,
+        "self_emo/reward": float(np.mean([row["score"] for row in rows])),
+        "self_emo/iou": float(np.mean([row["iou"] for row in rows])),
+        "self_emo/accuracy": float(np.mean([row["acc"] for row in rows])),
+        "self_emo/valid": float(np.mean([row["valid"] for row in rows])),
+        "self_emo/r2": float(np.mean([row["r2"] for row in rows])),
+        "self_emo/r2_std_zero_share": flat("r2"),
+        "self_emo/reward_std_zero_share": flat("score"),
+        **{f"rule_failure/{reason}": count / len(rows) for reason, count in sorted(reasons.items())},
+    }
+
+
+def _as_list(column: Any) -> list[Any]:
+    """A TransferQueue column (nested tensor, non-tensor stack or array) as one entry per row."""
+    if hasattr(column, "is_nested") and column.is_nested:
+        return list(column.unbind())
+    return [getattr(item, "data", item) if not hasattr(item, "shape") else item for item in column]
+
+
+@ray.remote
+class SelfEmoTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
+    """veRL's task runner, in whose process the synchronous trainer is ours."""
+
+    def run(self, config: Any) -> None:
+        """Run the RL stage; ``config`` is the composed configuration."""
+        # Imported here: Ray sends this class by value, with copies of the globals that it uses.
+        from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+        TRAINER_REGISTRY["sync"] = SelfEmoTrainer
+        super().run(config)

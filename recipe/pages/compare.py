@@ -1,0 +1,214 @@
+"""Several runs side by side: means over seeds, tests between settings, curves over each other.
+
+`python -m recipe.pages.compare RUN RUN ...` (`make compare RUNS="a b c"`) prints a table and writes
+`compare.html` beside the first run. Runs that differ in nothing but name and seed are one setting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from data_prep.files import write_text
+from recipe.evaluation.results import CHECKPOINT_NAMES, MEASURE_NAMES, STAGE_NAMES, read_evaluation
+from recipe.evaluation.statistics import across_runs, holm, paired_permutation
+from recipe.pages import figures
+from recipe.pages.render import render_page
+from recipe.run.files import read_config, read_metrics, read_state, run_folder
+from recipe.run.flatten import flatten
+
+#: What may differ between the runs of one setting.
+_OWN = "run."  # name, seed, folder, and how trouble is met
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the comparison sees it; ``settings`` maps dotted names to values as written."""
+
+    folder: Path
+    seed: int
+    minutes: float
+    settings: dict[str, Any]
+    summaries: dict[str, dict[str, dict[str, Any]]]
+
+
+def read_run(folder: Path) -> Run:
+    """Read what a comparison needs.
+
+    Raises:
+        ValueError: a file is broken.
+    """
+    config = read_config(folder)
+    settings = {
+        name: value
+        for name, value in flatten(OmegaConf.to_container(config)).items()
+        if not name.startswith(_OWN)
+    }
+    seconds = sum(step["seconds"] for step in read_state(folder).values())
+    return Run(folder, config.run.seed, seconds / 60, settings, read_evaluation(folder, "summary"))
+
+
+def settings_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Name of a setting (A, B, ...) -> its runs, in the order in which they were named."""
+    known: list[list[Run]] = []
+    for run in runs:
+        same = next((group for group in known if group[0].settings == run.settings), None)
+        if same is None:
+            known.append([run])
+        else:
+            same.append(run)
+    return {_letter(i): group for i, group in enumerate(known)}
+
+
+def _letter(i: int) -> str:
+    return chr(ord("A") + i) if i < 26 else f"Z{i}"
+
+
+def differences(groups: Mapping[str, Sequence[Run]]) -> list[tuple[str, list[Any]]]:
+    """Settings that are not alike everywhere: name and each group's value (None where it is missing)."""
+    first = [group[0].settings for group in groups.values()]
+    names = sorted(set().union(*first))
+    values = {name: [settings.get(name) for settings in first] for name in names}
+    return [(name, found) for name, found in values.items() if any(v != found[0] for v in found)]
+
+
+def shared_stages(runs: Sequence[Run]) -> list[str]:
+    """The checkpoints that every run has scored.
+
+    Raises:
+        ValueError: there is none, or the corpora differ.
+    """
+    stages = [stage for stage in STAGE_NAMES if all(stage in run.summaries for run in runs)]
+    if not set(stages) & set(CHECKPOINT_NAMES):
+        raise ValueError("the runs have no checkpoint that all of them scored")
+    if len({frozenset(run.summaries[stage]) for run in runs for stage in stages}) > 1:
+        raise ValueError("the runs were scored on different corpora")
+    return stages
+
+
+def means(runs: Sequence[Run], stages: Sequence[str]) -> dict[str, dict[str, dict[str, tuple]]]:
+    """Checkpoint -> corpus -> measure -> (mean, standard deviation) over the runs of one setting."""
+    return {stage: across_runs([run.summaries[stage] for run in runs]) for stage in stages}
+
+
+def tests_between(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> list[dict[str, Any]]:
+    """Paired tests between settings, per checkpoint: whole dialogues are swapped, after Holm.
+
+    A row's accuracy and reward are means over the seeds of its setting, so the p-values speak of other
+    dialogues, not of other seeds.
+
+    Returns:
+        For each pair and checkpoint that answered the same rows: ``first``, ``second``, ``stage``,
+        ``accuracy_difference``, ``reward_difference`` (second minus first), ``accuracy_p``, ``reward_p``.
+    """
+    rows = {name: [read_evaluation(run.folder, "records") for run in group] for name, group in groups.items()}
+    found = []
+    for (first, second), stage in itertools.product(itertools.combinations(groups, 2), stages):
+        if not all(stage in records for name in (first, second) for records in rows[name]):
+            continue
+        by_row = [_mean_rows([records[stage] for records in rows[name]]) for name in (first, second)]
+        if not by_row[0] or by_row[0].keys() != by_row[1].keys():
+            continue
+        ids = sorted(by_row[0])
+        dialogues = [by_row[0][i][0] for i in ids]
+        line = {"first": first, "second": second, "stage": stage}
+        for place, measure in ((1, "accuracy"), (2, "reward")):
+            a, b = ([part[i][place] for i in ids] for part in by_row)
+            line[f"{measure}_difference"] = float(np.mean(b) - np.mean(a))
+            line[f"{measure}_p"] = paired_permutation(a, b, dialogues)
+        found.append(line)
+    for name in ("accuracy_p", "reward_p"):
+        for line, p in zip(found, holm([line[name] for line in found]), strict=True):
+            line[name] = p
+    return found
+
+
+def _mean_rows(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, tuple[str, float, float]]:
+    """row_id -> dialogue, mean accuracy, mean reward; empty if the seeds answered different rows."""
+    by_id = [{r["row_id"]: r for r in records} for records in seeds]
+    if any(part.keys() != by_id[0].keys() for part in by_id):
+        return {}
+    return {
+        row_id: (
+            f"{r['corpus']}/{r['dialogue_id']}",
+            float(np.mean([part[row_id]["acc"] for part in by_id])),
+            float(np.mean([part[row_id]["score"] for part in by_id])),
+        )
+        for row_id, r in by_id[0].items()
+    }
+
+
+def table(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> str:
+    """The terminal's table: avg over corpora, mean and standard deviation over the runs of a setting."""
+    count = sum(map(len, groups.values()))
+    lines = [f"{count} runs, mean and standard deviation of the held-out test splits, avg over corpora"]
+    lines.append(f"{'checkpoint':<28}" + "".join(f"{name:>18}" for name in MEASURE_NAMES.values()))
+    for name, runs in groups.items():
+        if len(groups) > 1:
+            lines.append(f"setting {name}: {', '.join(run.folder.name for run in runs)}")
+        for stage, by_corpus in means(runs, stages).items():
+            cells = "".join(f"{with_spread(by_corpus['avg'][m], 3):>18}" for m in MEASURE_NAMES)
+            lines.append(f"{STAGE_NAMES[stage]:<28}{cells}")
+    for run in itertools.chain(*groups.values()):
+        n = run.summaries[stages[-1]]["avg"]["n"]
+        lines.append(f"{run.folder.name}: seed {run.seed}, {n} test utterances, {run.minutes:.1f} min")
+    return "\n".join(lines)
+
+
+def with_spread(value: tuple[float, float], digits: int) -> str:
+    """Mean ± standard deviation as text; a single run has only the former."""
+    mean, deviation = (f"{x:.{digits}f}" for x in value)
+    return mean if deviation == "nan" else f"{mean} ± {deviation}"
+
+
+def compare_runs(folders: Sequence[Path]) -> tuple[str, Path]:
+    """The table for the terminal, and the page, which lies beside the first run.
+
+    Raises:
+        ValueError: a run is named twice, or the runs share no scored checkpoint or no corpus.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError("a run is named twice")
+    runs = [read_run(folder) for folder in folders]
+    stages = shared_stages(runs)
+    groups = settings_of(runs)
+    curves = {
+        run.folder.name + ("" if stage == "iter_1/rl" else f" {stage}"): entries
+        for run in runs
+        for stage, entries in read_metrics(run.folder).items()
+        if stage.endswith("/rl")
+    }
+    page = render_page(
+        "compare.html.j2",
+        groups=groups,
+        differences=differences(groups),
+        means={name: means(group, stages) for name, group in groups.items()},
+        tests=tests_between(groups, [stage for stage in stages if stage in CHECKPOINT_NAMES]),
+        charts=figures.rl_charts(curves),
+    )
+    return table(groups, stages), write_text(folders[0].parent / "compare.html", page)
+
+
+def main() -> int:
+    """Command line of `make compare`."""
+    if len(sys.argv) < 3:
+        print('error: name at least two runs, for instance make compare RUNS="a b"', file=sys.stderr)
+        return 1
+    try:
+        text, page = compare_runs([run_folder(name) for name in sys.argv[1:]])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{text}\npage: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

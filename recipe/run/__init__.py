@@ -1,0 +1,1 @@
+"""A run: its folder, the checks before it, its processes, what it uses, reuses and will need."""

@@ -1,0 +1,100 @@
+"""A run's own files: folder, configuration, state, metrics, buffers. What is broken is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+
+def run_folder(name: str) -> Path:
+    """The folder of a run, from its path or its name below ``runs/``.
+
+    Raises:
+        ValueError: it is no run.
+    """
+    folder = Path(name) if Path(name).is_dir() else Path("runs") / name
+    for needed in ("state.json", "config.yaml"):
+        if not (folder / needed).is_file():
+            raise ValueError(f"{folder}: no run, there is no {needed}; `ls runs` shows the runs")
+    return folder
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The settings that a run was begun with.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    path = folder / "config.yaml"
+    try:
+        return OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: no YAML ({reason}); restore it from the page's settings") from None
+
+
+def read_state(folder: Path) -> dict[str, dict[str, float]]:
+    """Finished step -> when it was finished, and the seconds that it took.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    path = folder / "state.json"
+    return read_json(path, {"steps": {}}, remedy='write {"steps": {}} to it: only times are lost')["steps"]
+
+
+def checkpoint_folders(folder: Path, iteration: int) -> dict[str, Path]:
+    """Where a run keeps its cold start and what iteration k makes of it; they need not be there yet."""
+    return {
+        "cold": folder / "iter_0/sft/model",
+        "rl": folder / f"iter_{iteration}/rl/model",
+        "retrained": folder / f"iter_{iteration}/sft/model",
+    }
+
+
+def read_json(path: Path, default: Any = None, remedy: str = "delete its folder and resume the run") -> Any:
+    """The content of a JSON file, or ``default`` where there is none.
+
+    Raises:
+        ValueError: the file is broken; the message ends with the ``remedy``.
+    """
+    if not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error}); {remedy}") from None
+
+
+def read_metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Metrics per stage, in step order; a resumed stage's repeated steps count once, the later wins."""
+    stages = {}
+    for path in sorted(folder.glob("iter_*/*/metrics.jsonl")):
+        by_step: dict[int, dict] = {}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: no JSON ({error}); remove the line") from None
+            by_step.setdefault(entry["step"], {}).update(entry["data"])
+        stages[f"{path.parent.parent.name}/{path.parent.name}"] = [
+            {"step": step, "data": by_step[step]} for step in sorted(by_step)
+        ]
+    return stages
+
+
+def read_buffers(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """iteration -> rows of its buffer, without their prompts."""
+    columns = ["data_source", "reward_model", "extra_info", "response", "response_from"]
+    return {
+        path.parent.parent.name: pq.read_table(path, columns=columns).to_pylist()
+        for path in sorted(
+            folder.glob("iter_*/buffer/buffer.parquet"),
+            key=lambda p: int(p.parent.parent.name.removeprefix("iter_")),
+        )
+    }

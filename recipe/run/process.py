@@ -1,0 +1,127 @@
+"""Start a stage in its own supervised process, show how it goes, and say what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from recipe.run.usage import Usage
+
+#: Exit status of a stage that lost a worker or a node: it may go better another time (EX_TEMPFAIL).
+WORKER_LOST = 75
+#: Exit status of a stage that was told in a line what it lacks (EX_UNAVAILABLE).
+REFUSED = 69
+#: What the progress line shows, under which short name.
+_SHOWN = {
+    "train/loss": "loss",
+    "self_emo/reward": "reward",
+    "self_emo/valid": "valid",
+    "self_emo/r2": "r2",
+    "self_emo/lambda": "lambda",
+}
+
+
+class StageError(RuntimeError):
+    """A stage's process failed; the message holds the end of its log."""
+
+
+class WorkerLostError(StageError):
+    """A stage lost a worker or a node (killed, out of memory): it is worth another try."""
+
+
+def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) -> None:
+    """Run ``python -m recipe.on_verl.stage`` with ``config`` in ``work`` and wait for it.
+
+    Args:
+        stage: ``sft``, ``rl`` or ``evaluate``.
+        config: the stage's whole configuration; written to ``<work>/config.yaml``.
+        work: where the log and the metrics go.
+        total: the number of steps, or of answers to be scored, for the progress bar.
+        done: how many of them an earlier attempt has left.
+
+    Raises:
+        StageError: it ended with another status than 0.
+        WorkerLostError: a worker or a node was lost on the way.
+    """
+    path, log = work / "config.yaml", work / "log.txt"
+    OmegaConf.save(config, path, resolve=True)
+    metrics = work / "metrics.part.jsonl"
+    _keep_metrics(metrics)
+    stage_command = [sys.executable, "-m", "recipe.on_verl.stage", stage, str(path)]
+    command = [sys.executable, "-m", "recipe.run.supervise", "--", *stage_command]
+    usage, seen = Usage(work / "usage.json"), 0
+    unit = "answer" if stage == "evaluate" else "step"
+    with (
+        log.open("ab") as output,
+        tqdm(total=total, initial=done, desc=f"  {stage}", unit=unit, **_bar_style()) as bar,
+    ):
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment())
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                before, seen = seen, _show(metrics, seen, bar)
+                usage.look(step=seen > before)
+        except BaseException:  # Ctrl-C, too: the supervisor ends all that it started
+            process.terminate()
+            process.wait()
+            usage.write()
+            raise
+        _show(metrics, seen, bar)
+    _keep_metrics(metrics)
+    usage.write()
+    lines = log.read_text(errors="replace").splitlines()
+    if process.returncode == WORKER_LOST:
+        lost = next((x for x in reversed(lines) if x.startswith("error: ")), "error: a worker was lost")
+        raise WorkerLostError(f"{lost.removeprefix('error: ')} (stage {stage}, {log})")
+    if process.returncode == REFUSED:
+        raise StageError(next(x for x in reversed(lines) if x.startswith("error: ")).removeprefix("error: "))
+    if process.returncode != 0:
+        raise StageError(
+            f"stage {stage} ended with status {process.returncode}; the end of {log}:\n"
+            + "\n".join(lines[-40:])
+        )
+
+
+def _bar_style() -> dict[str, Any]:
+    """A bar that moves on a terminal; elsewhere a line now and then, for files that people read later."""
+    if sys.stderr.isatty():
+        return {"mininterval": 1, "dynamic_ncols": True}
+    return {"mininterval": 15, "ncols": 100, "bar_format": "{l_bar}{bar}{r_bar}\n"}
+
+
+def environment() -> dict[str, str]:
+    """This process's, for one that it starts: the project's folder is importable in every worker, too."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _show(metrics: Path, seen: int, bar: tqdm) -> int:
+    """Advance the bar by the metric lines that are new; returns how many were read so far."""
+    if not metrics.exists():
+        return seen
+    lines = metrics.read_bytes().split(b"\n")[:-1]
+    for line in lines[seen:]:
+        entry = json.loads(line)
+        data = entry["data"]
+        shown = {short: f"{data[name]:.3f}" for name, short in _SHOWN.items() if name in data}
+        if shown:
+            bar.set_postfix(shown, refresh=False)
+        bar.update(entry["step"] - bar.n)
+    return len(lines)
+
+
+def _keep_metrics(part: Path) -> None:
+    """Append the metrics of a finished attempt to ``metrics.jsonl``: veRL's logger starts a new file."""
+    if part.exists():
+        with part.with_name("metrics.jsonl").open("ab") as whole:
+            whole.write(part.read_bytes())
+        part.unlink()

@@ -1,0 +1,86 @@
+"""What people type (`MODEL=Qwen3-8B RAW_DIR=...`) as the Hydra overrides that it stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+
+import yaml
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> list[str]:
+    """Turn shortcuts into overrides and choose the hardware group.
+
+    MODEL becomes a file of ``conf/model`` if one has that name (case does not matter), else
+    ``model=any`` with that folder or hub id, and brings the experiment that the file names. RAW_DIR
+    and NAME set ``raw_dir`` and ``run.name``. What the user overrides is left alone.
+
+    Args:
+        arguments: the command line.
+        environment: gets VERL_PLATFORM=cpu when the CPU profile is chosen: veRL reads it on import.
+
+    Returns:
+        Arguments for Hydra.
+    """
+    shortcuts, rest = {}, []
+    for argument in arguments:
+        key, found, value = argument.partition("=")
+        if found and key in ("MODEL", "RAW_DIR", "NAME"):
+            shortcuts[key] = value
+        else:
+            rest.append(argument)
+    overridden = {argument.partition("=")[0].lstrip("+~") for argument in rest}
+    added = []
+    if model := shortcuts.get("MODEL"):
+        known = {path.stem: path for path in (CONF / "model").glob("*.yaml")}
+        stem = model.lower().removesuffix("-instruct")
+        if stem in known and stem != "any":
+            added.append(f"model={stem}")
+        else:
+            stem, name = "any", Path(model).name
+            added += ["model=any", f"base.path={_quoted(model)}", f"base.name={_quoted(name)}"]
+        experiment = yaml.safe_load(known[stem].read_text())["base"].get("experiment")
+        if experiment and "experiment" not in overridden:
+            added.append(f"experiment={experiment}")
+    hardware = next((a.partition("=")[2] for a in rest if a.startswith("hardware=")), None)
+    if hardware is None:
+        hardware = choose_hardware(count_gpus(environment))
+        added.append(f"hardware={hardware}")
+    if hardware == "cpu":
+        environment.setdefault("VERL_PLATFORM", "cpu")
+    if raw_dir := shortcuts.get("RAW_DIR"):
+        added.append(f"raw_dir={_quoted(str(Path(raw_dir).expanduser().resolve()))}")
+    if name := shortcuts.get("NAME"):
+        added.append(f"run.name={_quoted(name)}")
+    # Flags and their values go first: argparse wants all overrides in one place.
+    overrides = [a for a in rest if a.startswith("~") or ("=" in a and not a.startswith("-"))]
+    return [a for a in rest if a not in overrides] + added + overrides
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def count_gpus(environment: MutableMapping[str, str]) -> int:
+    """GPUs of this machine, or of the best node at RAY_ADDRESS; 0 when PROFILE=cpu asks for none.
+
+    Raises:
+        ClusterError: no cluster answers at RAY_ADDRESS.
+    """
+    if environment.get("PROFILE") == "cpu":
+        return 0
+    if address := environment.get("RAY_ADDRESS"):
+        from recipe.run.ray_nodes import accelerators
+
+        return max(accelerators(address), default=0)
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def choose_hardware(gpus: int) -> str:
+    """The group of ``conf/hardware`` for so many GPUs."""
+    return "cpu" if gpus == 0 else "8gpu" if gpus >= 8 else "1gpu"

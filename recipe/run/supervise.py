@@ -1,0 +1,87 @@
+"""Run one command and leave nothing of it behind: `python -m recipe.run.supervise -- command ...`
+
+Ray and vLLM start processes that outlive a killed driver and hold gigabytes. This process adopts
+every orphan below it (Linux: child subreaper), is told when its own parent dies, and in every case
+ends, by process id, whatever is still there, then removes the shared memory those processes left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_SHM = Path("/dev/shm")
+_OUR_SHM = ("verl_weights_", "psm_", "sem.mp-", "__KMP_REGISTERED_LIB_")
+
+
+def end_all(processes: list[psutil.Process], patience: float = 10.0) -> None:
+    """Ask processes to end, then make them: SIGTERM, ``patience`` seconds, SIGKILL."""
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    _, alive = psutil.wait_procs(processes, timeout=patience)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=5)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        process.send_signal(number)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _shared_memory() -> set[Path]:
+    return {p for p in _SHM.glob("*") if p.name.startswith(_OUR_SHM)} if _SHM.is_dir() else set()
+
+
+def _mapped_files() -> set[str]:
+    mapped = set()
+    for process in psutil.process_iter():
+        try:
+            mapped.update(m.path for m in process.memory_maps())
+        except (psutil.Error, OSError):
+            continue
+    return mapped
+
+
+def main(command: list[str]) -> int:
+    """Run ``command`` and return its exit status; 128 + signal if this process was asked to end."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda n, _: asked.append(n))
+    parent, before = os.getppid(), _shared_memory()
+    child = subprocess.Popen(command, start_new_session=True)
+    while child.poll() is None and not asked and os.getppid() == parent:
+        time.sleep(0.2)
+    if child.poll() is None:
+        end_all([psutil.Process(child.pid)], patience=5)
+    for _ in range(10):  # what is ended may have started another
+        if left := psutil.Process().children(recursive=True):
+            end_all(left)
+    for segment in _shared_memory() - before:
+        if str(segment) not in _mapped_files():
+            with contextlib.suppress(PermissionError):  # another user's
+                segment.unlink(missing_ok=True)
+    if asked:
+        return 128 + asked[0]
+    status = child.wait()
+    return 128 - status if status < 0 else status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[sys.argv.index("--") + 1 :]))

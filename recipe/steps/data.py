@@ -1,0 +1,85 @@
+"""Prompts with their labels, from the corpora: what Algorithm 1 is given as the original dataset.
+
+Reads: ``raw_dir`` (null: the sample dialogues). Leaves: ``data/{train,dev,test}.parquet``, the leakage
+table, the data card and, with experts, their personas (Eq. 4).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data_prep.card import write_card
+from data_prep.corpora import read_corpora
+from data_prep.experts import personas
+from data_prep.files import cache_dir, write_json
+from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
+from data_prep.prepare import SAMPLES, SPLITS, dialogue_rows, prepare
+from data_prep.rows import read_rows, write_rows
+from recipe.buffer import draw_stratified
+from recipe.run.run import Run
+
+
+def make(run: Run, work: Path) -> None:
+    """Prepare the three splits, draw what the settings ask for, and have the experts write personas.
+
+    Raises:
+        DataError: a corpus cannot be used; the message names file, line and remedy.
+        ValueError: a split holds no labelled utterance.
+    """
+    config = run.config
+    raw_dir = config.raw_dir or SAMPLES
+    counts = prepare(raw_dir, work, config.corpora, config.prompts.dir)
+    limits = {"train": config.train_rows, "dev": config.dev_rows}
+    found = overlaps(read_corpora(raw_dir, config.corpora))
+    write_overlaps(found, work / "leakage.json")
+    drop = set()
+    if config.decontaminate == "drop":
+        drop = leaking_dialogues(read_corpora(raw_dir, config.corpora))
+    for split in SPLITS:
+        rows = read_rows(work / f"{split}.parquet")
+        if split == "train" and drop:
+            rows = [r for r in rows if (r["data_source"], r["extra_info"]["dialogue_id"]) not in drop]
+            counts[split]["after_decontamination"] = len(rows)
+        if not rows:
+            raise ValueError(f"the corpora hold no labelled {split} utterance")
+        if split == "test" and config.test_rows:
+            corpora = sorted({row["data_source"] for row in rows})
+            per_corpus = [[r for r in rows if r["data_source"] == corpus] for corpus in corpora]
+            rows = [r for part in per_corpus for r in _drawn(part, config.test_rows, config.run.seed)]
+        else:
+            rows = _drawn(rows, limits.get(split), config.run.seed)
+        write_rows(rows, work / f"{split}.parquet")
+        counts[split]["used"] = len(rows)
+    if run.experts:
+        _ask_personas(run, work)
+    write_card(work, raw_dir, config.corpora, config.prompts.dir)
+    write_json(work / "counts.json", counts)
+
+
+def _drawn(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict[str, Any]]:
+    return [rows[i] for i in draw_stratified(rows, most, seed)]
+
+
+def _ask_personas(run: Run, work: Path) -> None:
+    """Render the rows again with personas from the experts, who see only the dialogues that are used."""
+    assert run.experts
+    rows = {split: read_rows(work / f"{split}.parquet") for split in SPLITS}
+    wanted = {_dialogue_key(row) for part in rows.values() for row in part}
+    everything = read_corpora(run.config.raw_dir or SAMPLES, run.config.corpora)
+    dialogues = [d for d in everything if personas.key(d) in wanted]
+    profiles, answers = personas.ask_personas(dialogues, run.experts, cache_dir() / "experts")
+    answers.write(work / "personas", profiles)
+    print(answers.summary("personas"), flush=True)
+    by_id = {
+        row["extra_info"]["row_id"]: row
+        for dialogue in dialogues
+        for row in dialogue_rows(dialogue, run.templates, profiles.get(personas.key(dialogue)))
+    }
+    for split, part in rows.items():
+        write_rows((by_id[row["extra_info"]["row_id"]] for row in part), work / f"{split}.parquet")
+
+
+def _dialogue_key(row: dict[str, Any]) -> str:
+    info = row["extra_info"]
+    return f"{row['data_source']}:{info['split']}:{info['dialogue_id']}"

@@ -1,0 +1,46 @@
+"""B_0: the original rows, some of them with an expert's response (Algorithm 1, line 1; D_0 of line 3).
+
+Reads: ``data/train.parquet``. Leaves: ``iter_0/buffer/buffer.parquet``, the record of both draws, and what
+the experts answered and how much of it broke the rule.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_prep.experts.cold_start import ask_responses
+from data_prep.experts.offline import NAME as OFFLINE
+from data_prep.experts.offline import respond_to
+from data_prep.files import cache_dir, write_json
+from data_prep.rows import read_rows, write_rows
+from recipe.buffer import draw_mix, draw_record, draw_stratified
+from recipe.run.run import Run
+
+
+def fill(run: Run, work: Path) -> None:
+    """Draw the original rows and give some of them an expert's response.
+
+    Raises:
+        ExpertError: the experts cannot be asked, or nothing of what they say can be used.
+    """
+    flywheel, seed = run.config.flywheel, run.config.run.seed
+    everything = read_rows(run.folder / "data/train.parquet")
+    rows = draw_mix(everything, flywheel.mix, seed)
+    drawn = [rows[i] for i in draw_stratified(rows, flywheel.cold_start_rows, seed)]
+    draws = {
+        "mix": draw_record(everything, rows, flywheel.mix, seed),
+        "cold_start": draw_record(rows, drawn, flywheel.cold_start_rows, seed),
+    }
+    write_json(work / "draw.json", draws)
+    if run.experts:
+        responses, answers = ask_responses(drawn, run.experts, cache_dir() / "experts")
+        answers.write(work / "responses", {row_id: text for row_id, (_, text) in responses.items()})
+        print(answers.summary("responses"), flush=True)
+    else:
+        responses = {row["extra_info"]["row_id"]: (OFFLINE, respond_to(row)) for row in drawn}
+    for row in drawn:
+        if found := responses.get(row["extra_info"]["row_id"]):
+            row["response_from"], row["response"] = {"source": found[0], "iteration": 0}, found[1]
+    write_rows(rows, work / "buffer.parquet")
+    counts = {"rows": len(rows), "with_response": sum(row["response"] is not None for row in rows)}
+    write_json(work / "counts.json", counts)

@@ -1,0 +1,223 @@
+"""Dialogues to rows: who answers whom, with how much context, and an expert that keeps the rule."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.corpora import read_corpora
+from data_prep.corpora.dialogue import DataError, Dialogue, Utterance
+from data_prep.corpora.dialogue import Row as CsvRow
+from data_prep.experts.offline import profile, respond
+from data_prep.experts.personas import THEME
+from data_prep.prepare import LISTENER, SAMPLES, choose_responder, dialogue_rows, prepare
+from data_prep.prompt import PromptTemplates, load_templates, render
+from data_prep.rows import ground_truth, read_rows
+from rewards.iou import compute_score
+from rewards.labels import LABELS
+from rewards.parse import parse_output
+
+TEMPLATES = load_templates()
+
+
+def dialogue(*turns: tuple[str, str, str | None], corpus: str = "meld") -> Dialogue:
+    utterances = tuple(Utterance(str(i), *turn[:2], turn[2]) for i, turn in enumerate(turns))
+    return Dialogue(corpus, "dev", "dev_7", utterances)
+
+
+@pytest.mark.parametrize(
+    ("speakers", "i", "wanted"),
+    [
+        ("ABA", 0, "B"),
+        ("ABC", 1, "C"),  # the next other speaker, not the one before
+        ("AAB", 0, "B"),
+        ("ABB", 2, "A"),  # nobody after: the last other one
+        ("CABB", 3, "A"),
+        ("AAA", 1, None),
+        ("A", 0, None),
+    ],
+)
+def test_who_answers(speakers, i, wanted):
+    assert choose_responder(list(speakers), i) == wanted
+
+
+def test_rows_of_a_dialogue():
+    rows = list(
+        dialogue_rows(
+            dialogue(("Ann", "Hello.", "neutral"), ("Bob", "Hm.", None), ("Ann", "I won!", "joy")), TEMPLATES
+        )
+    )
+    assert [r["extra_info"]["row_id"] for r in rows] == ["meld:dev_7:0", "meld:dev_7:2"]
+    first, last = (r["extra_info"] for r in rows)
+    assert [t["text"] for t in first["context"]] == ["Hello."]  # nothing of what is said later
+    assert [t["text"] for t in last["context"]] == ["Hello.", "Hm.", "I won!"]
+    assert (first["speaker"], first["persona"]["name"]) == ("Ann", "Bob")
+    assert (last["speaker"], last["persona"]["name"]) == ("Ann", "Bob")
+    assert [p["name"] for p in last["personas"]] == ["Ann", "Bob"]
+    assert [ground_truth(r) for r in rows] == [{"neutral": 1.0}, {"joy": 1.0}]
+    assert (last["split"], last["origin"], last["iteration"], last["labels"]) == (
+        "dev", "original", 0, list(LABELS["meld"]),
+    )  # fmt: skip
+    assert rows[1]["data_source"] == "meld" and rows[1]["response"] is None
+    assert rows[1]["prompt"] == render(last["context"], last["persona"], LABELS["meld"], TEMPLATES)
+
+
+def test_the_theme_of_the_experts_reaches_row_and_prompt():
+    spoken = dialogue(("Ann", "Hello.", "neutral"), ("Bob", "Hm.", "joy"))
+    templates = PromptTemplates("{name}: {profile}\nOn {theme}.", "{history}")
+    profiles = {"Ann": "Ann is Ann.", "Bob": "Bob is Bob.", THEME: "parting"}
+    for row in dialogue_rows(spoken, templates, profiles):
+        assert row["extra_info"]["theme"] == "parting"
+        assert row["prompt"][0]["content"].endswith("\nOn parting.")
+        assert {p["name"] for p in row["extra_info"]["personas"]} == {"Ann", "Bob"}  # the theme is nobody
+    for row in dialogue_rows(spoken, templates):
+        assert row["extra_info"]["theme"] == "" and "\n" not in row["prompt"][0]["content"]
+
+
+def test_a_monologue_has_a_listener():
+    (row,) = dialogue_rows(dialogue(("Ann", "Alone.", "sadness")), TEMPLATES)
+    assert row["extra_info"]["persona"] == LISTENER
+
+
+def test_the_gold_label_is_not_in_the_prompt():
+    labels = LABELS["meld"]
+    prompts = [
+        next(dialogue_rows(dialogue(("Ann", "Hello.", label), ("Bob", "Hm.", label)), TEMPLATES))["prompt"]
+        for label in labels
+    ]
+    assert all(prompt == prompts[0] for prompt in prompts)
+
+
+def test_prepare_writes_all_splits_of_the_samples(tmp_path):
+    counts = prepare(SAMPLES, tmp_path)
+    wanted = {split: Counter() for split in ("train", "dev", "test")}
+    for d in read_corpora(SAMPLES):
+        wanted[d.split][d.corpus] += sum(u.label is not None for u in d.utterances)
+    assert counts == wanted
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dev.parquet", "test.parquet", "train.parquet"]
+    ids = set()
+    for split in wanted:
+        rows = read_rows(tmp_path / f"{split}.parquet")
+        assert Counter(r["data_source"] for r in rows) == wanted[split]
+        ids |= {r["extra_info"]["row_id"] for r in rows}
+        for row in rows:
+            (label,) = ground_truth(row)
+            assert label in LABELS[row["data_source"]] and ground_truth(row)[label] == 1.0
+            info = row["extra_info"]
+            assert info["persona"]["name"] != info["speaker"]
+            # Parquet's struct of all labels is a label that the reward takes.
+            compute_score(row["data_source"], "", row["reward_model"]["ground_truth"], info)
+    assert len(ids) == sum(map(Counter.total, wanted.values()))
+
+
+def test_the_command_line(root, tmp_path, subprocess_env):
+    command = [sys.executable, "-m", "data_prep.prepare", "--out-dir", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--corpora", "meld"], cwd=root, env=subprocess_env(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "meld" in done.stdout and "iemocap" not in done.stdout
+    done = subprocess.run(
+        [*command, "--raw-dir", str(tmp_path / "none")],
+        cwd=root,
+        env=subprocess_env(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "no such folder" in done.stderr
+
+
+# ---- the offline expert ----
+
+
+@given(st.sampled_from(sorted(LABELS)), st.text(max_size=60), st.text(min_size=1, max_size=10))
+def test_the_expert_keeps_the_rule_on_any_words(corpus, text, name):
+    persona = {"name": name, "profile": ""}
+    response = respond([{"speaker": "Ann", "text": text}], persona, corpus)
+    assert parse_output(response, LABELS[corpus]).valid
+    assert respond([{"speaker": "Ann", "text": text}], persona, corpus) == response
+
+
+def test_the_expert_keeps_the_rule_on_the_samples():
+    for d in read_corpora(SAMPLES):
+        for i, utterance in enumerate(d.utterances):
+            context = [{"speaker": u.speaker, "text": u.text} for u in d.utterances[: i + 1]]
+            response = respond(context, {"name": "Bob", "profile": ""}, d.corpus)
+            output = parse_output(response, LABELS[d.corpus])
+            assert output.valid, (utterance, response)
+
+
+def test_the_expert_reads_cues():
+    def read(text: str) -> tuple[str, str]:
+        response = respond([{"speaker": "Ann", "text": text}], LISTENER, "meld")
+        output = parse_output(response, LABELS["meld"])
+        return tuple(max(e, key=e.get) for e in (output.last_emotions, output.my_emotions))
+
+    assert read("I am so happy, I love it!") == ("joy", "joy")
+    assert read("Stop it, I hate you!") == ("anger", "fear")
+    assert read("The table.") == ("neutral", "neutral")
+
+
+def test_a_profile_is_one_sentence():
+    for lines in ([], ["Hi."], ["What? Why?"] * 3, ["Wow!"] * 3, ["a " * 30]):
+        text = profile("Ann", lines)
+        assert text.endswith(".") and text.count(".") == 1 and json.dumps(text)
+
+
+def test_data_prep_needs_no_training_stack(imported_with):
+    assert imported_with("data_prep.prepare") == set()
+
+
+# ---- size ----
+
+HEADER = "Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID\n"
+
+
+def write_meld(raw_dir, train_lines: list[str]):
+    (raw_dir / "meld").mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        lines = train_lines if split == "train" else ["Hi,Ann,joy,0,0\n"]
+        (raw_dir / f"meld/{split}_sent_emo.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
+    return raw_dir
+
+
+def test_a_dialogue_at_a_time_is_held(tmp_path, monkeypatch):
+    held = []
+
+    def counting(dialogue, *more):
+        if dialogue.dialogue_id in ("train_9", "train_39"):
+            objects = gc.get_objects()
+            held.append([sum(type(o) is kind for o in objects) for kind in (Dialogue, CsvRow)])
+        return dialogue_rows(dialogue, *more)
+
+    monkeypatch.setattr("data_prep.prepare.dialogue_rows", counting)
+    lines = [f"Line {i},{'AB'[i % 2]},joy,{i // 4},{i % 4}\n" for i in range(160)]
+    before = [sum(type(o) is kind for o in gc.get_objects()) for kind in (Dialogue, CsvRow)]
+    prepare(write_meld(tmp_path / "raw", lines), tmp_path / "out")
+    assert len(held) == 2
+    for dialogues, rows in held:
+        assert dialogues - before[0] <= 2 and rows - before[1] <= 8
+
+
+def test_rows_that_do_not_stand_together_are_grouped_all_the_same(tmp_path):
+    lines = [f"Line {i},{'AB'[i % 2]},joy,{i // 3},{i % 3}\n" for i in range(12)]
+    prepare(write_meld(tmp_path / "sorted", lines), tmp_path / "a")
+    prepare(write_meld(tmp_path / "mixed", lines[::3] + lines[2::3] + lines[1::3]), tmp_path / "b")
+    assert read_rows(tmp_path / "a/train.parquet") == read_rows(tmp_path / "b/train.parquet")
+
+
+def test_a_missing_file_is_an_error_before_anything_is_written(tmp_path):
+    raw_dir = write_meld(tmp_path / "raw", ["Hi,Ann,joy,0,0\n"])
+    (raw_dir / "iemocap").mkdir()
+    (raw_dir / "iemocap_split.json").write_text('{"train": [], "dev": [], "test": ["Ses05F_impro01"]}')
+    with pytest.raises(DataError, match="Session5: no such session, but split 'test' names 'Ses05F_impro01'"):
+        prepare(raw_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

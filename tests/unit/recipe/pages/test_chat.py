@@ -1,0 +1,119 @@
+"""The chat page's server: what it offers, and what it refuses before any model is asked."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from data_prep.rows import write_rows
+from recipe.models import tiny
+from recipe.pages import chat
+from recipe.run.shortcuts import CONF
+from rewards.labels import LABELS
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chat") / "model"
+    tiny.make_tiny(["Alex: I lost my keys again.", "You are Mira. Labels: neutral."], folder, 1)
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("self_emo", overrides=["hardware=cpu", "data.max_prompt_length=160"])
+    return chat.Checkpoint("tiny", str(folder), config, [{"name": "Mira", "profile": "Plain-spoken."}])
+
+
+@pytest.fixture(scope="module")
+def client(checkpoint):
+    from fastapi.testclient import TestClient
+
+    app = chat.application([checkpoint], ["http://127.0.0.1:9/v1"])  # nobody answers there
+    return TestClient(app, base_url="http://127.0.0.1")
+
+
+def question(**changes) -> dict:
+    return {
+        "checkpoint": 0,
+        "corpus": "meld",
+        "persona": {"name": "Mira", "profile": "Plain-spoken."},
+        "context": [{"speaker": "Alex", "text": "I lost my keys again."}],
+    } | changes
+
+
+def test_the_page_and_its_choices(client):
+    assert "Talk with a persona" in client.get("/").text
+    assert client.get("/choices").json() == {
+        "checkpoints": ["tiny"],
+        "corpora": {name: list(labels) for name, labels in LABELS.items()},
+        "personas": [{"name": "Mira", "profile": "Plain-spoken."}],
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"corpus": "daily"},
+        {"checkpoint": 1},
+        {"checkpoint": -1},
+        {"context": []},
+        {"context": [{"speaker": "Alex", "text": ""}]},
+        {"persona": {"name": "", "profile": ""}},
+    ],
+)
+def test_what_cannot_be_answered_is_refused(client, changes):
+    assert client.post("/answer", json=question(**changes)).status_code == 422
+
+
+def test_a_line_that_is_too_long_is_refused_with_its_length(client):
+    long = [{"speaker": "Alex", "text": "again " * 300}]
+    answer = client.post("/answer", json=question(context=long))
+    assert answer.status_code == 422 and "data.max_prompt_length=160" in answer.json()["detail"]
+
+
+def test_old_utterances_make_room(checkpoint):
+    turns = [{"speaker": "Alex", "text": f"I lost my keys again {i}."} for i in range(40)]
+    asked = chat.Question(**question(context=turns))
+    prompt = chat.fitted_prompt(asked, checkpoint)[1]["content"]
+    assert "again 39." in prompt and "again 0." not in prompt
+
+
+def test_a_server_that_is_gone_is_said_on_the_page(client):
+    answer = client.post("/answer", json=question())
+    assert answer.status_code == 200 and "the model's server failed" in answer.text
+
+
+def test_another_sites_name_for_this_machine_is_refused(client):
+    assert client.get("/choices", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_a_runs_last_checkpoint_is_the_one_to_talk_to(tmp_path, checkpoint):
+    run = tmp_path / "mine"
+    for step in ("iter_0/sft/model", "iter_1/rl/model", "iter_2/rl/model", "data"):
+        (run / step).mkdir(parents=True)
+    write_rows([], run / "data/test.parquet")
+    OmegaConf.save(checkpoint.config, run / "config.yaml")
+    (run / "state.json").write_text("{}")
+    assert chat.from_run(str(run)).path == str(run / "iter_2/rl/model")
+    assert chat.from_run(f"{run}:cold").name == "mine:cold"
+    with pytest.raises(ValueError, match="no checkpoint 'retrained'; it has cold, rl"):
+        chat.from_run(f"{run}:retrained")
+    with pytest.raises(ValueError, match="no run, there is no state.json"):
+        chat.from_run(str(tmp_path))
+
+
+def test_the_tiny_model_has_no_weights_before_a_run():
+    with pytest.raises(ValueError, match="made by a run"):
+        chat.from_model("tiny")
+
+
+def test_a_port_that_cannot_be_had_is_named_before_a_model_is_loaded():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"cannot listen on port {port} .*PORT=... names another"):
+            chat._check_port(port)
+    chat._check_port(port)
+    with pytest.raises(ValueError, match="cannot listen on port 99999"):
+        chat._check_port(99999)

@@ -1,0 +1,150 @@
+"""`make plan`: every number against arithmetic written out here, and what it says would not fit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from recipe.run.plan import (
+    GIB,
+    Architecture,
+    advice,
+    architecture,
+    count_rows,
+    largest_micro_batch,
+    memory,
+    micro_batch_tokens,
+    phases,
+    render,
+)
+from recipe.run.shortcuts import CONF
+
+
+def composed(*overrides: str, model: str = "qwen3-8b"):
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("self_emo", [f"model={model}", "experiment=paper", "hardware=8gpu", *overrides])
+
+
+QWEN3_8B = 36 * (4096 * 128 * (32 + 8 + 8 + 32) + 3 * 4096 * 12288) + 2 * 151936 * 4096
+
+
+def test_parameters_of_the_papers_models():
+    assert architecture(composed()).parameters == QWEN3_8B == 8_190_427_136
+    # The model cards say 8.2 and 4.0 billion; norms are not counted here.
+    four = architecture(composed(model="qwen3-4b")).parameters
+    assert four == 36 * (2560 * 128 * 80 + 3 * 2560 * 9728) + 151936 * 2560 == 4_022_272_000
+
+
+def test_an_architecture_from_a_hugging_face_configuration():
+    config = SimpleNamespace(
+        num_hidden_layers=2, hidden_size=8, intermediate_size=16, num_attention_heads=4,
+        vocab_size=10, tie_word_embeddings=True,
+    )  # fmt: skip
+    found = Architecture.of(config)
+    assert (found.kv_heads, found.head_dim) == (4, 2)
+    assert found.parameters == 2 * (4 * 8 * 8 + 3 * 8 * 16) + 80
+
+
+def test_memory_of_appendix_e_by_hand():
+    config = composed()
+    model = architecture(config)
+    tokens = micro_batch_tokens(config, 12288)
+    assert tokens == 16 * 12288
+    need = memory(config, model, tokens)
+    n = QWEN3_8B
+    assert need.training["actor weights (float32, sharded)"] == n / 2
+    assert need.training["gradients"] == n / 2
+    assert need.training["Adam moments"] == n
+    assert need.training["reference"] == 0  # offloaded
+    assert need.training["logits"] == 10 * 196608 * 151936
+    checkpoints = 2 * 196608 * 4096 * 36
+    assert need.training["activations"] == checkpoints + 34 * 196608 * 4096 + 6 * 196608 * 12288
+    assert need.rollout["vLLM's share"] == pytest.approx(0.5 * 79.6 * GIB)
+    assert need.rollout["Adam moments"] == n and "gradients" not in need.rollout
+    # Two bytes for key and value of 8 heads of 128 in 36 layers; eight GPUs share the cache.
+    cache = 0.5 * 79.6 * GIB - 2 * n / 8 - 2 * GIB
+    assert need.kv_tokens == pytest.approx(cache * 8 / (2 * 2 * 8 * 128 * 36))
+    assert not need.fits
+
+
+def test_appendix_e_does_not_fit_and_the_named_change_does():
+    config = composed()
+    model = architecture(config)
+    (problem,) = advice(config, model)
+    assert "training does not fit" in problem and "use_dynamic_bsz=true" in problem
+    # A token costs checkpoints, the layer that is recomputed, and logits; weights, gradients and moments
+    # of 8.19 B parameters on eight GPUs take 2 N = 15.3 GiB, the gathered layers 3.0, the overhead 6.
+    a_token = 2 * 4096 * 36 + 34 * 4096 + 6 * 12288 + 10 * 151936
+    assert a_token == 2_027_264
+    fixed = 2 * QWEN3_8B + 2 * (2 * 192_937_984 + 2 * 151936 * 4096) + 6 * GIB
+    assert f"{(fixed + 196_608 * a_token) / GIB:.0f} GiB a GPU of 80" == "395 GiB a GPU of 80"
+    assert int((79.6 * GIB - fixed) / a_token) == 29_293  # tokens that fit, where 196,608 are wanted
+    assert "395 GiB a GPU of 80" in problem and "ppo_max_token_len_per_gpu=28672" in problem
+    changes = problem.split('ARGS="')[1].rstrip('"').split()
+    changed = composed(*changes)
+    assert memory(changed, model, micro_batch_tokens(changed, 12288)).fits
+    assert advice(changed, model) == []
+    assert "everything fits" in render(changed, model, 1000, 100)
+
+
+def test_the_largest_micro_batch_is_the_largest():
+    config = composed()
+    model = architecture(config)
+    most = largest_micro_batch(config, model)
+    assert sum(memory(config, model, most).training.values()) <= 79.6 * GIB
+    assert sum(memory(config, model, most + 2).training.values()) > 79.6 * GIB
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["plan.gpu=l40s-48gb"], "ulysses_sequence_parallel_size"),
+        (["actor_rollout_ref.rollout.gpu_memory_utilization=0.95"], "generation does not fit"),
+        (["actor_rollout_ref.rollout.gpu_memory_utilization=0.04"], "KV cache holds 0 tokens"),
+    ],
+)
+def test_what_else_would_not_fit(overrides, said):
+    config = composed(*overrides)
+    assert any(said in problem for problem in advice(config, architecture(config)))
+
+
+def test_offloading_frees_the_gpu_while_it_generates():
+    config = composed(
+        "actor_rollout_ref.actor.fsdp_config.param_offload=true",
+        "actor_rollout_ref.actor.fsdp_config.optimizer_offload=true",
+    )
+    need = memory(config, architecture(config), 0)
+    assert sum(need.rollout.values()) == pytest.approx((0.5 * 79.6 + 6) * GIB)
+
+
+def test_steps_tokens_and_hours_by_hand():
+    config = composed("plan.start_seconds=0", "evaluate.stages=[rl]")
+    cold, rl, retrained, evaluation = phases(config, architecture(config), 22703, 5217)
+    assert (cold.steps, cold.tokens) == (1000 // 64 * 2, 1000 // 64 * 2 * 64 * 1050)
+    assert cold.hours == pytest.approx(8 * QWEN3_8B * cold.tokens / (8 * 989e12 * 0.35) / 3600)
+    assert rl.steps == 15000 // 64 * 3
+    answers = rl.steps * 64 * 8
+    assert rl.tokens == answers * 1050
+    peak = 8 * 989e12 * 3600
+    seconds = (
+        2 * QWEN3_8B * answers * 350 / (peak * 0.04)  # decoding
+        + 2 * QWEN3_8B * rl.steps * 64 * 700 / (peak * 0.45)  # reading the prompts once
+        + 2 * 2 * QWEN3_8B * answers * 1050 / (peak * 0.45)  # old and reference log-probabilities
+        + 8 * QWEN3_8B * answers * 1050 / (peak * 0.35)  # update with checkpointing
+    )
+    assert rl.hours == pytest.approx(seconds)
+    assert retrained.steps == 15000 // 64 * 2  # the best response of every original prompt
+    assert evaluation.steps == 21 and evaluation.tokens == 5217 * 1050
+
+
+def test_rows_are_counted_where_there_are_corpora():
+    assert count_rows(composed()) == (22703, 5217)
+    assert count_rows(composed(f"raw_dir={CONF.parent / 'data_prep/samples'}")) == (847, 258)
+
+
+def test_the_page_names_model_cost_and_assumptions():
+    page = render(composed("plan.dollars_per_gpu_hour=2"), architecture(composed()), 22703, 5217)
+    assert "Qwen3-8B: 8.19 B parameters on 8 x h100-80gb" in page
+    assert "WOULD NOT FIT" in page and "cost at 2 a GPU-hour" in page and "700 + 350 tokens" in page

@@ -1,0 +1,532 @@
+"""Every bad input has its clear error before a model is loaded or made."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import OmegaConf
+
+from data_prep.corpora.dialogue import DataError
+from data_prep.prompt import load_templates
+from recipe.models import tiny, weights
+from recipe.models.weights import ModelError
+from recipe.run import preflight
+from recipe.run.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
+from recipe.run.ray_nodes import ClusterError
+from recipe.run.shortcuts import CONF
+
+SMALL = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "vocab_size": 256,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "tie_word_embeddings": True,
+}
+#: Qwen3-8B's shape.
+LARGE = SMALL | {
+    "vocab_size": 151_936,
+    "hidden_size": 4096,
+    "intermediate_size": 12_288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """A machine with room, on which no model may be loaded, made or asked for on the hub."""
+    import huggingface_hub.constants
+    import transformers
+
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded before the check was through")
+
+    for owner in (transformers.PreTrainedModel, transformers.AutoModelForCausalLM):
+        monkeypatch.setattr(owner, "from_pretrained", refuse)
+    monkeypatch.setattr(tiny, "make_tiny", refuse)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    state = SimpleNamespace(memory=64 * GIB, disk=500 * GIB)
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: SimpleNamespace(available=state.memory))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=state.disk))
+    return state
+
+
+@pytest.fixture(scope="session")
+def composed(root):
+    """Composes the configuration with overrides; each composition is made once and copied."""
+    known = {}
+
+    def make(*overrides: str):
+        if overrides not in known:
+            with initialize_config_dir(str(root / "conf"), version_base=None):
+                known[overrides] = compose("self_emo", overrides=["hardware=cpu", *overrides])
+        return known[overrides].copy()
+
+    return make
+
+
+@pytest.fixture
+def configured(composed, tmp_path):
+    """The configuration with overrides, its runs below ``tmp_path``; ``model`` is what MODEL would be."""
+
+    def make(*overrides: str, model: object = None):
+        config = composed(*overrides, *(["model=any", "base.name=mine", "base.path=x"] if model else []))
+        config.run.root = str(tmp_path / "runs")
+        if model:
+            config.base.path = str(model)
+        return config
+
+    return make
+
+
+def refused(config, *words: str, error: type[Exception] = PreflightError) -> str:
+    """The message with which ``config`` is refused; nothing may be left of the run."""
+    root = config.run.root
+    before = sorted(os.listdir(root)) if os.path.isdir(root) else None
+    with pytest.raises(error) as caught:
+        check(config)
+    for word in words:
+        assert word in str(caught.value)
+    assert (sorted(os.listdir(root)) if os.path.isdir(root) else None) == before
+    return str(caught.value)
+
+
+@pytest.fixture
+def model_folder(tokenizer_folder):
+    """Makes a folder with a model's configuration and a tokenizer, without weights."""
+
+    def make(path, settings=SMALL):
+        shutil.copytree(tokenizer_folder, path)
+        (path / "config.json").write_text(json.dumps(settings))
+        return path
+
+    return make
+
+
+# ---- what works ----
+
+
+def test_the_defaults_pass_and_leave_the_configuration(configured, tmp_path):
+    config = configured("run.name=first")
+    folder = check(config)
+    assert folder == tmp_path / "runs/first"
+    assert [p.name for p in folder.iterdir()] == ["config.yaml"]
+    saved = OmegaConf.load(folder / "config.yaml")
+    assert saved.run.name == "first" and saved.base.path == "builtin:tiny"
+
+
+def test_a_run_without_a_name_gets_one(configured):
+    config = configured()
+    folder = check(config)
+    assert folder.name == config.run.name and folder.name.startswith("tiny-20")
+
+
+def test_a_model_folder_passes(configured, tmp_path, model_folder):
+    assert check(configured(model=model_folder(tmp_path / "my model"))).is_dir()
+
+
+def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_for(configured):
+    def flat(experiment: str) -> dict:
+        config = configured(f"experiment={experiment}", "hardware=8gpu")
+        return preflight.flatten(OmegaConf.to_container(config, resolve=False))
+
+    paper = flat("paper")
+    differences = {
+        name: {
+            key: value for key, value in flat(name).items() if paper.get(key) != value and "run." not in key
+        }
+        for name in ("ablation_cold", "ablation_grpo", "ablation_original_only")
+    }
+    assert differences == {
+        "ablation_cold": {"flywheel.cold_start_rows": 5000},
+        "ablation_grpo": {"algorithm.adv_estimator": "grpo"},
+        "ablation_original_only": {
+            "algorithm.adv_estimator": "grpo",
+            "flywheel.mix.original": 100_000,
+            "flywheel.mix.self_play": 0,
+            "evaluate.stages": ["cold", "rl"],
+        },
+    }
+
+
+def test_two_nodes_are_one_node_twice(configured):
+    one, two = (configured("experiment=paper", f"hardware={h}").trainer for h in ("8gpu", "multinode"))
+    assert (one.nnodes, two.nnodes) == (1, 2) and one.n_gpus_per_node == two.n_gpus_per_node == 8
+
+
+# ---- MODEL ----
+
+
+@pytest.mark.parametrize(
+    "path", ["nonsense", "a/b/c", "/no/such/folder", "./nothing", "~/nothing/here", "builtin:big"]
+)
+def test_a_model_that_is_nothing(configured, path):
+    refused(configured(model=path), "neither", path, "tiny", error=ModelError)
+
+
+def test_a_hub_id_that_cannot_be_read(configured):
+    message = refused(configured(model="self-emo-no-such-owner/nothing"), "hub", error=ModelError)
+    assert "self-emo-no-such-owner/nothing" in message and "folder" in message
+
+
+def test_a_folder_without_config(configured, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(
+        configured(model=tmp_path / "empty"),
+        "without config.json",
+        str(tmp_path / "empty"),
+        error=ModelError,
+    )
+
+
+def test_a_model_whose_tokenizer_or_template_cannot_be_used(configured, tmp_path, model_folder):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text(json.dumps(SMALL))
+    refused(configured(model=bare), "MODEL=mine has no chat template", "tokenizer", error=ModelError)
+    (bare / "tokenizer.json").write_text("{broken")
+    refused(configured(model=bare), "MODEL=mine has no tokenizer that can be read", error=ModelError)
+    folder = model_folder(tmp_path / "m")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('only users') }}")
+    refused(configured(model=folder), "no system and user message (only users)", error=ModelError)
+
+
+@pytest.mark.parametrize("content", ["{not json", "{}", '{"model_type": "no-such-model"}', "[]"])
+def test_a_folder_with_a_broken_config(configured, tmp_path, content, model_folder):
+    # `make train` shows a ValueError as one line, anything else as a traceback.
+    folder = model_folder(tmp_path / "broken")
+    (folder / "config.json").write_text(content)
+    refused(configured(model=folder), error=ValueError)
+
+
+def test_a_model_too_large_for_the_memory(configured, tmp_path, machine, model_folder):
+    folder = model_folder(tmp_path / "large", LARGE)
+    machine.disk = 10_000 * GIB
+    message = refused(configured(model=folder), "8,191 M parameters", "memory", "64.0 are free", "MODEL=mine")
+    assert "tiny" in message and "gpu" in message.lower()  # the remedies
+
+
+def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine, model_folder):
+    folder = model_folder(tmp_path / "small")
+    machine.memory = memory_bytes(weights.count_parameters(str(folder)), 1, 1.0)
+    check(configured("run.name=first", model=folder))
+    machine.memory -= 1
+    refused(configured("run.name=second", model=folder), "memory")
+
+
+def test_parameters_are_counted_from_the_configuration_alone(tmp_path, model_folder):
+    folder = model_folder(tmp_path / "small")
+    embedding, norm = 256 * 32, 32
+    attention = 3 * 32 * 32 + 32 * 32 + 2 * 16  # q, k, v, o and the two head norms
+    layer = attention + 3 * 32 * 64 + 2 * norm
+    assert weights.count_parameters(str(folder)) == embedding + 2 * layer + norm
+
+
+def test_memory_and_disk_grow_with_what_is_asked():
+    assert memory_bytes(0, 1, 1.0) < memory_bytes(10**9, 1, 1.0) < memory_bytes(10**9, 2, 1.0)
+    assert memory_bytes(0, 1, 1.0) + GIB == memory_bytes(0, 1, 2.0)
+    assert memory_bytes(8 * 10**9, 1, 1.0) > 4 * 5 * 8 * 10**9  # weights, gradients, Adam's two, reference
+    assert 0 < disk_bytes(10**9, 0) < disk_bytes(10**9, 1) < disk_bytes(10**9, 2)
+
+
+def test_the_tiny_model_is_as_large_as_is_said(tmp_path, monkeypatch):
+    monkeypatch.undo()  # this test may make a model
+    tiny.make_tiny(["Ann: hello there"] * 3, tmp_path / "tiny", seed=1)
+    assert weights.count_parameters(str(tmp_path / "tiny")) == pytest.approx(tiny.PARAMETERS, rel=0.1)
+
+
+# ---- disk, GPUs ----
+
+
+def test_too_little_disk(configured, machine):
+    machine.disk = 0.1 * GIB
+    refused(configured(), "disk", "0.1 are free", "run.root")
+
+
+def test_more_gpus_than_there_are(configured, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    refused(configured("hardware=8gpu"), "8 GPUs", "shows 1", "hardware=cpu")
+    asked = []
+    monkeypatch.setattr(preflight, "check_cluster", lambda *what: asked.append(what))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster has what this machine lacks
+    check(configured("hardware=8gpu"))
+    assert asked == [("auto", 1, 8, 45)]
+
+
+def test_a_cluster_with_too_little_is_refused_before_anything_is_written(configured, monkeypatch):
+    def check_cluster(*_):
+        raise ClusterError("the cluster has 1 node(s) with 0")
+
+    monkeypatch.setattr(preflight, "check_cluster", check_cluster)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    config = configured()
+    refused(config, "the cluster has 1 node(s) with 0", error=ClusterError)
+    assert not list(Path(config.run.root).glob("*"))
+
+
+def test_the_address_of_a_dashboard_is_for_submitting(configured, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    said = ("RAY_ADDRESS=http://head:8265 is a dashboard", "make submit", "head:6379")
+    refused(configured(), *said, error=ClusterError)
+
+
+# ---- data and prompts ----
+
+
+@pytest.mark.parametrize("corpus", ["meld", "emorynlp", "iemocap"])
+def test_one_corpus_or_all(composed, corpus):
+    assert composed().corpora is None
+    assert list(composed(f"corpus={corpus}").corpora) == [corpus]
+    assert list(composed("corpora=[meld,iemocap]").corpora) == ["meld", "iemocap"]
+
+
+def test_raw_dir_without_a_corpus(configured, tmp_path):
+    (tmp_path / "raw").mkdir()
+    refused(configured(f"raw_dir={tmp_path / 'raw'}"), "found no meld/", "Remedy", error=DataError)
+    refused(configured(f"raw_dir={tmp_path / 'none'}"), "no such folder", error=DataError)
+    refused(configured("corpora=[dailydialog]"), "unknown corpus 'dailydialog'", error=DataError)
+
+
+def test_prompts_that_are_missing(configured, tmp_path):
+    refused(configured(f"prompts.dir={tmp_path}"), "system.txt is missing", error=ValueError)
+
+
+# ---- the run's folder ----
+
+
+def test_a_run_that_exists(configured):
+    check(configured("run.name=first"))
+    refused(configured("run.name=first"), "exists", "run.resume=true", "NAME=")
+
+
+def test_a_run_that_failed_in_its_first_step_leaves_nothing(configured):
+    folder = check(configured("run.name=first"))
+    (folder / "data.work").mkdir()
+    (folder / "eval").mkdir()
+    preflight.discard_empty(folder)
+    assert folder.exists()  # it has got further
+    (folder / "eval").rmdir()
+    preflight.discard_empty(folder)
+    assert not folder.exists()
+    preflight.discard_empty(None)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["flywheel.iterations=abc", "test_rows=-1", "flywheel.cold_start_rows=0",
+     "trainer.total_training_steps=0", "actor_rollout_ref.rollout.n=1", "evaluate.samples=1.5"],
+)  # fmt: skip
+def test_numbers_that_are_none(configured, override):
+    name, _, value = override.partition("=")
+    refused(configured(override), name, value, "must be a whole number, at least")
+
+
+def test_settings_that_cannot_be_read(configured):
+    folder = check(configured("run.name=first"))
+    (folder / "config.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match=r"first/config.yaml: no YAML .*; restore it"):
+        check(configured("run.name=first", "run.resume=true"))
+
+
+def test_resuming(configured, tmp_path):
+    refused(configured("run.name=first", "run.resume=true"), "no run", "to resume")
+    folder = check(configured("run.name=first"))
+    again = ("run.name=first", "run.resume=true")
+    assert check(configured(*again)) == folder
+    # What is not done yet may change.
+    more = ("flywheel.iterations=2", "evaluate.stages=[rl]", "cluster.num_cpus=4")
+    assert check(configured(*again, *more)) == folder
+    refused(configured(*again, "run.seed=2"), "keeps its settings", "run.seed: 1 -> 2")
+    refused(configured(*again, *more, "sft.optim.lr=0.5"), "sft.optim.lr")
+    refused(configured(*again, *more, "+trainer.more=1"), "trainer.more: None -> 1")
+    refused(configured(*again, *more, "flywheel.mix.original=5"), "flywheel.mix.original: 15000 -> 5")
+    refused(configured(*again, *more, f"raw_dir={preflight.SAMPLES}"), "raw_dir")
+
+
+def test_resuming_with_other_prompts(configured, tmp_path):
+    for name in ("system", "user"):
+        (tmp_path / f"{name}.txt").write_text("{name}")
+    prompts = f"prompts.dir={tmp_path}"
+    folder = check(configured("run.name=first", prompts))
+    first = OmegaConf.load(folder / "config.yaml").prompts.digest
+    assert first == load_templates(tmp_path).digest
+    assert check(configured("run.name=first", "run.resume=true", prompts)) == folder
+    (tmp_path / "user.txt").write_text("Hello {name}")
+    refused(
+        configured("run.name=first", "run.resume=true", prompts),
+        f"prompts.dir={tmp_path} are not those the run began with (digest {first} then, ",
+        "restore system.txt and user.txt",
+    )
+    assert OmegaConf.load(folder / "config.yaml").prompts.digest == first
+
+
+def test_resuming_a_folder_that_is_no_run(configured, tmp_path):
+    (tmp_path / "runs/first").mkdir(parents=True)
+    refused(configured("run.name=first", "run.resume=true"), str(tmp_path / "runs/first"))
+
+
+@pytest.mark.parametrize("name", ["'../x'", "a/b", "/tmp/x", ".hidden", "'..'"])
+def test_names_that_are_no_folder_names(configured, name):
+    refused(configured(f"run.name={name}"), "run.name", "plain folder name")
+
+
+# ---- settings ----
+
+
+#: Micro-batches of fixed sizes, which the default experiments leave to the number of tokens.
+FIXED = (
+    "actor_rollout_ref.actor.use_dynamic_bsz=false actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=64 "
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64 "
+    "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=64 "
+    "sft.data.use_dynamic_bsz=false +sft.data.micro_batch_size_per_gpu=16"
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("flywheel.retrain_from=scratch", ("flywheel.retrain_from", "scratch", "base or policy")),
+        ("flywheel.lambda_horizon=epoch", ("flywheel.lambda_horizon", "stage or run")),
+        ("flywheel.iterations=-1", ("flywheel.iterations=-1",)),
+        ("evaluate.stages=[cold,hot]", ("evaluate.stages", "hot", "retrained")),
+        ("+sft.nonsense=1", ("sft.nonsense",)),
+        ("+sft.data.nonsense=1", ("sft.data.nonsense",)),
+        ("+sft.optim.nonsense=1", ("sft.optim.nonsense",)),
+        (f"data.train_batch_size=7 {FIXED}", ("train_batch_size (7)", "ppo_mini_batch_size (16)")),
+        ("actor_rollout_ref.actor.use_dynamic_bsz=false", ("ppo_micro_batch_size",)),
+        ("run.seed=${no.such.key}", ("no.such.key",)),
+        # What veRL's own objects refuse, and otherwise only the workers would.
+        ("actor_rollout_ref.rollout.pipeline_model_parallel_size=2", ("pipeline_model_parallel_size",)),
+        ("actor_rollout_ref.rollout.mode=sync", ("mode=async",)),
+    ],
+)
+def test_settings_that_do_not_fit(configured, override, words):
+    refused(configured(*override.split()), *words)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer.n_gpus_per_node=3",),  # of 64 rollouts and 16 SFT rows
+        ("trainer.n_gpus_per_node=3", "sft.data.train_batch_size=15"),  # of 64 rollouts
+        ("trainer.n_gpus_per_node=2", "sft.data.train_batch_size=31"),
+        # Micro-batches of a rank's share of a mini-batch; veRL only asserts this in the middle of the stage.
+        ("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=48",),
+        ("actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=48",),
+        ("actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=48",),
+        ("sft.data.train_batch_size=16", "++sft.data.micro_batch_size_per_gpu=5"),
+    ],
+)
+def test_batch_sizes_that_do_not_divide(configured, overrides):
+    refused(configured(*FIXED.split(), *overrides))
+
+
+@pytest.mark.parametrize("gpus", [3, 7])
+def test_gpus_over_which_the_rows_cannot_be_shared_out(configured, gpus):
+    batches = "data.train_batch_size=64 sft.data.train_batch_size=64"
+    refused(configured(*batches.split(), f"trainer.n_gpus_per_node={gpus}"), f"the {gpus} training ranks")
+    # 16 prompts of 8 rollouts each in a mini-batch; the SFT batch is one that can be shared out.
+    message = refused(configured(f"sft.data.train_batch_size={gpus}", f"trainer.n_gpus_per_node={gpus}"))
+    assert f"128 rows of a batch cannot be shared out evenly over {gpus} training ranks" in message
+    assert "ppo_mini_batch_size" in message
+
+
+@pytest.mark.parametrize(
+    ("heads", "works"),
+    [
+        ((32, 8), [1, 2, 4, 8, 16, 32]),  # Qwen3-8B: beyond eight, key-value heads are copied
+        ((9, 3), [1, 3, 9]),  # SmolLM2-135M
+        ((4, 2), [1, 2, 4]),
+        ((12, 8), [1, 2, 4]),  # 12 heads over 3 or 6 or 12 GPUs would leave 8 key-value heads uneven
+        ((28, 4), [1, 2, 4, 28]),  # 7 and 14 GPUs: four key-value heads are no even number of copies
+        ((16, 1), [1, 2, 4, 8, 16]),  # one key-value head for all
+    ],
+)
+def test_over_how_many_gpus_a_layer_can_be_split(heads, works):
+    assert [n for n in range(1, 33) if preflight.splits(n, *heads)] == works
+
+
+def test_a_tensor_parallel_size_that_does_not_fit_the_model(configured, tmp_path, model_folder):
+    size = "actor_rollout_ref.rollout.tensor_model_parallel_size"
+    gpus = "trainer.n_gpus_per_node=8"
+    words = ("=8 cannot split tiny", "4 attention heads and 2 key-value heads", "[1, 2, 4]")
+    refused(configured(gpus, f"{size}=8"), size, *words)
+    refused(configured(f"{size}=2"), f"{size}=2 does not divide the 1 GPUs of a node")
+    folder = model_folder(tmp_path / "m", SMALL | {"num_attention_heads": 6, "num_key_value_heads": 3})
+    refused(configured(gpus, f"{size}=2", model=folder), "6 attention heads and 3 key-value heads", "[1]")
+    assert weights.attention_heads(str(folder)) == (6, 3)
+
+
+def test_sft_takes_verl_s_own_settings(configured):
+    from recipe.run.sft_config import sft_config
+
+    config = configured("+sft.optim.betas=[0.9,0.95]", "sft.optim.lr=0.5")
+    settings = sft_config(config.sft)
+    assert settings.optim.lr == 0.5 and list(settings.optim.betas) == [0.9, 0.95]
+    assert settings.trainer.seed == config.run.seed
+    assert settings.data.messages_key  # veRL's own defaults stay
+
+
+def test_an_unknown_override_is_refused(configured):
+    with pytest.raises(ConfigCompositionException, match="nonsense.key"):
+        configured("nonsense.key=1")
+
+
+def test_an_unknown_override_on_the_command_line(root, tmp_path, subprocess_env):
+    done = subprocess.run(
+        [sys.executable, "-m", "recipe.main", "nonsense.key=1", f"run.root={tmp_path / 'runs'}"],
+        cwd=tmp_path,
+        env=subprocess_env(PROFILE="cpu", VERL_PLATFORM=None),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith("error: there is no setting nonsense.key;")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("flywheel.iteration=3", "no setting flywheel.iteration; flywheel.iterations is near"),
+        ("hardware=tpu", "Could not find 'hardware/tpu' Available options in 'hardware': 1gpu 8gpu cpu"),
+    ],
+)
+def test_what_was_probably_meant(override, said):
+    from recipe.main import explain
+
+    with initialize_config_dir(str(CONF), version_base=None), pytest.raises(HydraException) as refused:
+        compose("self_emo", overrides=[override])
+    assert said in explain(refused.value) and "\n" not in explain(refused.value)
+
+
+def test_an_error_is_one_line_on_the_command_line(root, tmp_path, monkeypatch, capsys, configured):
+    from recipe import main
+
+    monkeypatch.setattr(sys, "argv", ["main"])
+    with pytest.raises(SystemExit) as ended:
+        main._train.__wrapped__(configured(model="nonsense"))
+    assert ended.value.code == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and error[0].startswith("error: MODEL='nonsense'")

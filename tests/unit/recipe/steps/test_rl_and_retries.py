@@ -1,0 +1,102 @@
+"""How many RL steps a stage is told to make, and how a stage that lost a worker is done again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from data_prep.rows import write_rows
+from recipe.models import tiny
+from recipe.run import run as run_module
+from recipe.run import training
+from recipe.run.process import WorkerLostError
+from recipe.run.run import Run
+from recipe.run.shortcuts import CONF
+from recipe.steps import rl
+
+
+@pytest.mark.parametrize(
+    ("prompts", "override", "steps", "epochs"),
+    [
+        (20, "trainer.total_training_steps=7", 7, 4),  # two batches an epoch
+        (20, "trainer.total_training_steps=1", 1, 1),
+        (20, "trainer.total_training_steps=null", 2, 1),
+        (35, "trainer.total_epochs=3 trainer.total_training_steps=null", 9, 3),
+    ],
+)
+def test_steps_that_were_asked_for_have_epochs_enough(
+    tmp_path, monkeypatch, make_prompt_row, prompts, override, steps, epochs
+):
+    seen = {}
+
+    def run_stage(stage, config, work, total, done=0):
+        seen.update(config=config, total=total)
+        (work / "checkpoints/global_step_1/actor/huggingface").mkdir(parents=True)
+
+    monkeypatch.setattr(training, "run_stage", run_stage)
+    tiny.make_tiny(["You are Mira. Labels: neutral."], tmp_path / "base/model", 1)
+    (tmp_path / "base/base.json").write_text(json.dumps({"path": str(tmp_path / "base/model")}))
+    write_rows([make_prompt_row(str(i)) for i in range(prompts)], tmp_path / "iter_0/buffer/buffer.parquet")
+    write_rows([make_prompt_row("dev")], tmp_path / "data/dev.parquet")
+    shutil.copytree(tmp_path / "base/model", tmp_path / "iter_0/sft/model")
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("self_emo", overrides=["data.train_batch_size=10", *override.split()])
+    work = tmp_path / "iter_1/rl.work"
+    work.mkdir(parents=True)
+    rl.train(Run(config, tmp_path), work, 1)
+    trainer = seen["config"].trainer
+    assert (trainer.total_training_steps, trainer.total_epochs, seen["total"]) == (steps, epochs, steps)
+    assert json.loads((work / "counts.json").read_text())["steps"] == steps
+
+
+def test_a_stage_that_lost_a_node_waits_for_another(tmp_path, monkeypatch, capsys):
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Run(compose("self_emo", overrides=["trainer.nnodes=2"]), tmp_path)
+    tried, waited = [], []
+    monkeypatch.setattr(run_module, "check_cluster", lambda *asked: waited.append(asked))
+
+    def work_on() -> None:
+        tried.append(1)
+        if len(tried) < 3:
+            raise WorkerLostError("a node is gone")
+
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    run.retried(work_on)
+    assert waited == [("head:6379", 2, 1, 600)] * 2
+    assert capsys.readouterr().out.count("a node is gone; trying again") == 2
+    monkeypatch.delenv("RAY_ADDRESS")
+    tried.clear()
+    run.retried(work_on)
+    assert len(waited) == 2  # a local Ray starts anew
+
+
+def test_a_stage_is_not_tried_for_ever(tmp_path):
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Run(compose("self_emo", overrides=["run.retries=1"]), tmp_path)
+    tried = []
+
+    def work_on() -> None:
+        tried.append(1)
+        raise WorkerLostError("a node is gone")
+
+    with pytest.raises(WorkerLostError, match="a node is gone"):
+        run.retried(work_on)
+    assert len(tried) == 2
+
+
+def test_an_interrupted_rl_stage_says_where_it_goes_on(tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(training, "run_stage", lambda *_, total, done: seen.append((total, done)))
+    monkeypatch.setattr(training, "take_model", lambda *_: None)
+    monkeypatch.setattr(training.reuse, "fingerprint", lambda *_: {})
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Run(compose("self_emo"), tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").write_text("2")
+    for stage in ("rl", "sft"):
+        training.train_stage(run, stage, run.config, tmp_path, tmp_path, 6)
+    assert seen == [(6, 2), (6, 0)]
+    assert capsys.readouterr().out == "  rl: going on from step 2 of 6\n"

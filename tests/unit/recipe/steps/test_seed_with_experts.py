@@ -1,0 +1,80 @@
+"""The flywheel's data and first buffer with experts behind an endpoint, a real HTTP server here."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from omegaconf import OmegaConf
+
+from data_prep.rows import read_rows
+from recipe.run.run import Run
+from recipe.steps import data, seed
+from tests.unit.expert_server import SECRET, Server
+
+
+def reply(body: dict) -> str:
+    """An expert: personas for whoever speaks; a response with the first allowed label, but for a `?`."""
+    system, user = (message["content"] for message in body["messages"][:2])
+    if speakers := re.search(r"^Speakers: (.*)$", user, re.M):
+        names = speakers[1].split(", ")
+        return "Analysis.\n" + json.dumps(
+            {n: f"{n}, as an expert sees it" for n in names} | {"Theme": "Ties"}
+        )
+    if user.rstrip().count("?"):
+        return "I would rather not."
+    label = re.search(r"Allowed emotion labels: (\w+)", system)[1]
+    emotions = {label: 1.0}
+    said = {"last_emotions": emotions, "my_emotions": emotions, "my_output": "Yes."}
+    return f"<think>So.</think>\n{said}"
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setenv("EXPERT_API_KEY", SECRET)
+    monkeypatch.setenv("SELF_EMO_CACHE", str(tmp_path / "cache"))
+    server = Server()
+    server.reply = reply
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def test_personas_and_responses_of_an_expert_reach_the_buffer(server, tmp_path, capsys):
+    expert = {"name": "wise", "base_url": server.url, "model": "m", "key": "EXPERT_API_KEY"}
+    config = OmegaConf.create(
+        {
+            "prompts": {"dir": "full"}, "run": {"seed": 3, "retries": 0}, "raw_dir": None,
+            "corpora": ["meld"], "decontaminate": "report", "train_rows": 30, "dev_rows": 5, "test_rows": 4,
+            "expert": {"kind": "endpoint", "endpoints": [expert], "reasks": 1, "concurrency": 4},
+            "flywheel": {"mix": {"original": 30, "self_play": 5}, "cold_start_rows": 20},
+        }
+    )  # fmt: skip
+
+    def filled(name: str) -> list[dict]:
+        run = Run(config, tmp_path / name)
+        run.do("data", data.make)
+        run.do("iter_0/buffer", seed.fill)
+        return read_rows(tmp_path / name / "iter_0/buffer/buffer.parquet")
+
+    rows = filled("first")
+    for row in rows:
+        name = row["extra_info"]["persona"]["name"]
+        assert row["extra_info"]["persona"]["profile"] == f"{name}, as an expert sees it"
+        assert f"{name}, as an expert sees it" in row["prompt"][0]["content"]
+        assert row["extra_info"]["theme"] == "Ties"
+    answered = [row for row in rows if row["response"]]
+    rejects = (tmp_path / "first/iter_0/buffer/responses.rejects.jsonl").read_text().splitlines()
+    assert len(rows) == 30 and answered and rejects and len(answered) + len(rejects) == 20
+    assert all(row["response_from"]["source"] == "wise" for row in answered)
+    assert "reasoning must stand between" in json.loads(rejects[0])["reason"]
+    counts = json.loads((tmp_path / "first/iter_0/buffer/counts.json").read_text())
+    assert counts == {"rows": 30, "with_response": len(answered)}
+    card = (tmp_path / "first/data/data_card.html").read_text()
+    assert "as an expert sees it" in card
+    asked = len(server.bodies)
+    assert filled("second") == rows and len(server.bodies) == asked  # every answer was on disk
+    texts = [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()]
+    captured = capsys.readouterr()
+    assert not any(SECRET.encode() in t for t in (*texts, captured.out.encode(), captured.err.encode()))

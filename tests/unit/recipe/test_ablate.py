@@ -1,0 +1,77 @@
+"""`make ablate`: what each setting changes, what is run, and the table in the paper's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from recipe.ablate import commands, overrides_of, table
+from recipe.run.shortcuts import CONF
+
+
+def test_what_an_ablation_changes():
+    assert overrides_of(None) == []
+    assert overrides_of("ablation_grpo") == ["algorithm.adv_estimator=grpo"]
+    assert overrides_of("ablation_cold") == ["flywheel.cold_start_rows=5000"]
+    assert overrides_of("ablation_original_only") == [
+        "algorithm.adv_estimator=grpo",
+        "flywheel.mix.original=100000",
+        "flywheel.mix.self_play=0",
+        "evaluate.stages=[cold, rl]",
+    ]
+
+
+def test_every_setting_is_run_for_every_seed():
+    name, planned = commands(["MODEL=tiny", "SEEDS=3,5", "test_rows=8"], Path("/r"))
+    assert name == "ablation" and list(planned)[:4] == [
+        ("full", 3), ("cold", 3), ("grpo", 3), ("original", 3),
+    ]  # fmt: skip
+    assert len(planned) == 8
+    assert planned["grpo", 5] == [
+        "NAME=ablation-grpo-s5", "MODEL=tiny", "test_rows=8", "algorithm.adv_estimator=grpo", "run.seed=5",
+        'run.reuse=["/r/ablation-full-s5", "/r/ablation-cold-s5"]',
+    ]  # fmt: skip
+    assert not any("run.reuse" in argument for argument in planned["full", 5])
+    with pytest.raises(ValueError, match="SEEDS=a,b"):
+        commands(["SEEDS=a,b"], Path("/r"))
+
+
+def test_an_ablation_lies_over_any_experiment():
+    _, planned = commands([], Path("/r"))
+    overrides = [a for a in planned["original", 1] if not a.startswith("NAME=")]
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("self_emo", overrides=["hardware=cpu", "experiment=smoke", *overrides])
+    assert config.algorithm.adv_estimator == "grpo" and config.flywheel.mix.self_play == 0
+    assert list(config.evaluate.stages) == ["cold", "rl"] and config.data.max_prompt_length == 192
+
+
+def summary(accuracy: float) -> dict:
+    row = {"n": 2, "reasons": {}, "ece": None} | {
+        m: accuracy for m in ("accuracy", "weighted_f1", "macro_f1", "valid", "reward", "iou")
+    }
+    return {"meld": row, "avg": row}
+
+
+def test_the_table():
+    full = [
+        {
+            stage: summary(a + i / 10)
+            for stage, a in (("base", 0.1), ("cold", 0.2), ("rl", 0.3), ("retrained", 0.4))
+        }
+        for i in range(3)
+    ]
+    text = table({"full": full, "original": [{"cold": summary(0.2), "rl": summary(0.25)}]})
+    lines = text.splitlines()
+    assert lines[0] == (
+        "| setting | seeds | meld acc / wF1 | avg acc | avg wF1 | paper's avg acc (Qwen3-4B) |"
+    )
+    # By hand: 0.4, 0.5 and 0.6 have mean 0.5 and standard deviation 0.1.
+    assert (
+        "| SELF-EMO (full) | 3 | 50.00 ± 10.00 / 50.00 ± 10.00 | 50.00 ± 10.00 | 50.00 ± 10.00 | 59.29 |"
+        in lines
+    )
+    assert any(line.startswith("| w/o SELF-EMO | 1 | 25.00 / 25.00 |") for line in lines)
+    assert not any("w/o SELF-GRPO" in line for line in lines)
+    assert "not measured here" in lines[-1]

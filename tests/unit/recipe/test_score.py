@@ -1,0 +1,82 @@
+"""`make eval`: what is scored with which settings, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from data_prep.prompt import load_templates
+from recipe.run.shortcuts import CONF
+from recipe.score import configured
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run that was stopped after its cold start."""
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    folder = tmp_path / "mine"
+    (folder / "iter_0/sft/model").mkdir(parents=True)
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("self_emo", overrides=["run.name=mine", "test_rows=8", "run.seed=5"])
+    config.prompts.digest = load_templates("compact").digest
+    OmegaConf.save(config, folder / "config.yaml")
+    (folder / "state.json").write_text("{}")
+    return folder
+
+
+def test_a_model_is_asked_with_the_whole_instructions():
+    config = configured(["MODEL=SmolLM2-135M", "NAME=zero", "hardware=cpu", "test_rows=5"])
+    assert (config.prompts.dir, config.test_rows, list(config.evaluate.stages)) == ("full", 5, ["base"])
+    assert config.run.name == "zero" and config.base.path == "builtin:smollm2-135m"
+
+
+def test_a_run_is_not_scored_with_other_prompts(run, tmp_path):
+    config = OmegaConf.load(run / "config.yaml")
+    config.prompts.digest = "0123456789ab"
+    OmegaConf.save(config, run / "config.yaml")
+    with pytest.raises(ValueError, match="prompts.dir=compact have changed since mine was trained"):
+        configured([f"RUN={run}", "evaluate.stages=[cold]"])
+
+
+def test_the_paper_s_models_keep_the_paper_s_settings():
+    config = configured(["MODEL=Qwen3-8B", "hardware=8gpu"])
+    assert config.data.max_prompt_length == 4096 and config.base.path == "Qwen/Qwen3-8B"
+    assert list(config.evaluate.stages) == ["base"] and config.run.name.startswith("eval-Qwen3-8B-")
+
+
+def test_an_experiment_that_was_asked_for_is_kept():
+    config = configured(["MODEL=SmolLM2-135M", "hardware=cpu", "experiment=smoke_llm"])
+    assert config.prompts.dir == "compact"
+
+
+def test_a_run_is_scored_with_its_own_settings(run):
+    config = configured([f"RUN={run}", "NAME=again", "RAW_DIR=/raw", "test_rows=null",
+                         "evaluate.stages=[cold]", "evaluate.samples=8"])  # fmt: skip
+    assert (config.run.seed, config.test_rows, config.raw_dir) == (5, None, "/raw")
+    assert (config.evaluate.of, config.evaluate.samples, config.run.name) == (str(run), 8, "again")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name one"),
+        (["MODEL=tiny", "RUN=mine"], "name one"),
+        (["RUN=/nowhere"], "no run, there is no state.json"),
+    ],
+)
+def test_what_cannot_be_scored(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        configured(arguments)
+
+
+def test_a_run_s_settings_are_not_changed_and_its_checkpoints_are_there(run):
+    with pytest.raises(ValueError, match="data.max_prompt_length=9: a run is scored with its own settings"):
+        configured([f"RUN={run}", "data.max_prompt_length=9"])
+    with pytest.raises(ValueError, match="no checkpoint rl, retrained yet"):
+        configured([f"RUN={run}"])
+    with pytest.raises(ValueError, match="evaluate.sample: .*; see conf/self_emo.yaml"):
+        configured([f"RUN={run}", "evaluate.sample=3", "evaluate.stages=[cold]"])
+    with pytest.raises(HydraException, match="nonsense"):
+        configured(["MODEL=tiny", "hardware=cpu", "nonsense=1"])
