@@ -51,6 +51,7 @@ SCHEMA = pa.schema(
                     ("personas", pa.list_(_PERSONA)),  # of everybody in the dialogue
                     ("origin", pa.string()),  # original | self_play
                     ("iteration", pa.int64()),
+                    ("turn", pa.int64()),  # of this iteration's self-play: 1 goes on from an RL rollout
                     ("parent", pa.string()),  # row_id of the prompt that a self-play row continues
                     ("rollout_index", pa.int64()),
                     ("step", pa.int64()),
@@ -65,7 +66,7 @@ SCHEMA = pa.schema(
             "response_from",  # lineage of the response; null where there is none
             pa.struct(
                 [
-                    ("source", pa.string()),  # rollout, or the expert's name
+                    ("source", pa.string()),  # rollout, self_play, or the expert's name
                     ("iteration", pa.int64()),
                     ("step", pa.int64()),
                     ("rollout_index", pa.int64()),

@@ -11,16 +11,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from data_prep.files import write_text
+from recipe.evaluation.results import STAGE_NAMES, in_order, is_checkpoint, read_evaluation
 from recipe.evaluation.statistics import across_runs
 from recipe.pages.compare import compare_runs, with_spread
-from recipe.run.files import read_config, read_json
+from recipe.run.files import read_json
 from recipe.run.flatten import flatten
 from recipe.run.shortcuts import CONF
 
@@ -33,28 +33,14 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the table: the checkpoint ``stage`` of the runs of ``setting``.
-
-    ``paper`` is the paper's average accuracy in percent with Qwen3-4B (Tables 1 and 2), if it has one.
-    """
-
-    title: str
-    setting: str
-    stage: str
-    paper: float | None
-
-
-LINES = (
-    Line("zero-shot", "full", "base", 52.96),
-    Line("SFT on expert data only", "full", "cold", None),
-    Line("full, before retraining", "full", "rl", None),
-    Line("SELF-EMO (full)", "full", "retrained", 59.29),
-    Line("w/ COLD", "cold", "retrained", 57.15),
-    Line("w/o SELF-GRPO", "grpo", "retrained", 56.15),
-    Line("w/o SELF-EMO", "original", "rl", 54.11),
-)
+#: Setting -> its title, and the paper's average accuracy in percent with Qwen3-4B (Tables 1 and 2).
+TITLES = {
+    "full": ("SELF-EMO (full)", 59.29),
+    "cold": ("w/ COLD", 57.15),
+    "grpo": ("w/o SELF-GRPO", 56.15),
+    "original": ("w/o SELF-EMO", 54.11),
+}
+_ZERO_SHOT = 52.96
 
 
 def overrides_of(experiment: str | None) -> list[str]:
@@ -108,18 +94,23 @@ def table(summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     Args:
         summaries: setting -> one entry a seed: stage -> corpus -> measures.
     """
-    corpora = [c for c in summaries["full"][0]["retrained"] if c != "avg"]
+    first = summaries["full"][0]
+    corpora = [c for c in next(iter(first.values())) if c != "avg"]
     heads = [f"{c} acc / wF1" for c in corpora] + ["avg acc", "avg wF1", "paper's avg acc (Qwen3-4B)"]
-    lines = [f"| setting | seeds | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-    for line in LINES:
-        runs = [run[line.stage] for run in summaries.get(line.setting, []) if line.stage in run]
-        if not runs:
-            continue
-        mean = across_runs(runs)
-        cells = [f"{_percent(mean[c]['accuracy'])} / {_percent(mean[c]['weighted_f1'])}" for c in corpora]
-        cells += [_percent(mean["avg"]["accuracy"]), _percent(mean["avg"]["weighted_f1"])]
-        cells.append("" if line.paper is None else f"{line.paper:.2f}")
-        lines.append(f"| {line.title} | {len(runs)} | {' | '.join(cells)} |")
+    lines = [f"| setting | checkpoint | seeds | {' | '.join(heads)} |", "|---" * (len(heads) + 3) + "|"]
+    for setting, (title, paper) in TITLES.items():
+        runs = summaries.get(setting, [])
+        stages = in_order(set().union(*runs))
+        for stage in stages:
+            if setting != "full" and stage in ("base", "cold") and stage in first:
+                continue  # the same checkpoint, or one that the full run has, too
+            mean = across_runs([run[stage] for run in runs if stage in run])
+            cells = [f"{_percent(mean[c]['accuracy'])} / {_percent(mean[c]['weighted_f1'])}" for c in corpora]
+            cells += [_percent(mean["avg"]["accuracy"]), _percent(mean["avg"]["weighted_f1"])]
+            said = _ZERO_SHOT if stage == "base" else paper if stage == stages[-1] else None
+            cells.append("" if said is None else f"{said:.2f}")
+            count = sum(stage in run for run in runs)
+            lines.append(f"| {title} | {STAGE_NAMES[stage]} | {count} | {' | '.join(cells)} |")
     lines += [
         "",
         "Percent, mean ± standard deviation over seeds. The last column is the paper's, not measured here.",
@@ -167,8 +158,7 @@ def main() -> int:
             )
             return status
         folders.append(folder)
-        stages = read_config(folder).evaluate.stages
-        found = {stage: read_json(folder / f"eval/{stage}/summary.json") for stage in stages}
+        found = {s: table for s, table in read_evaluation(folder, "summary").items() if is_checkpoint(s)}
         summaries.setdefault(setting, []).append(found)
     text = table(summaries)
     path = write_text(root / f"{name}-table2.md", text + "\n")

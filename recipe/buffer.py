@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from advantage.self_grpo import secondary_rewards
 from data_prep.prompt import PromptTemplates, render
 from data_prep.rows import ground_truth, make_row
-from rewards.iou import normalise
-from rewards.labels import heaviest
+from recipe.draws import at_most_alike, draw_mix, draw_record
+from rewards.iou import compute_score, label_from_feelings
+from rewards.parse import spoken
 
 
-def read_rollouts(folder: str | Path) -> list[dict[str, Any]]:
-    """All rollouts that an RL stage recorded, in step order."""
-    return [
-        row for path in sorted(Path(folder).glob("step_*.parquet")) for row in pq.read_table(path).to_pylist()
-    ]
+def read_rollouts(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """All rollouts that an RL stage recorded, in step order; one step is held at a time."""
+    for path in sorted(Path(folder).glob("step_*.parquet")):
+        yield from pq.read_table(path).to_pylist()
 
 
 def best_rollouts(rollouts: Iterable[Mapping[str, Any]], min_reward: float) -> dict[str, Mapping[str, Any]]:
@@ -40,16 +40,16 @@ def best_rollouts(rollouts: Iterable[Mapping[str, Any]], min_reward: float) -> d
         row_id -> rollout; prompts without a good one are left out.
     """
     best: dict[str, Mapping[str, Any]] = {}
-
-    def rank(rollout: Mapping[str, Any]) -> tuple[float, float, int, int]:
-        return rollout["score"], rollout["r2"], rollout["step"], -rollout["rollout_index"]
-
     for rollout in rollouts:
         if rollout["score"] > min_reward:
             known = best.get(rollout["row_id"])
-            if known is None or rank(rollout) > rank(known):
+            if known is None or _rank(rollout) > _rank(known):
                 best[rollout["row_id"]] = rollout
     return best
+
+
+def _rank(rollout: Mapping[str, Any]) -> tuple[float, float, int, int]:
+    return rollout["score"], rollout["r2"], rollout["step"], -rollout["rollout_index"]
 
 
 def next_recogniser(
@@ -64,20 +64,36 @@ def next_recogniser(
 
 
 def self_play_row(
-    row: Mapping[str, Any], rollout: Mapping[str, Any], templates: PromptTemplates, iteration: int, model: str
+    row: Mapping[str, Any],
+    rollout: Mapping[str, Any],
+    templates: PromptTemplates,
+    *,
+    iteration: int,
+    model: str,
+    turn: int = 1,
 ) -> dict[str, Any] | None:
-    """d* = (C_new, Label_new): the dialogue goes on with the rollout's reply (Eq. 7).
+    """d*_turn = (C_new, Label_new): the dialogue goes on with the rollout's reply (Eq. 7).
+
+    Args:
+        row: the prompt that was answered.
+        rollout: its chosen answer: ``parsed``, ``rollout_index``, ``score``, ``r2``, and ``step`` if any.
+        templates: to render the new prompt.
+        iteration: of the flywheel.
+        model: the policy's `recipe.models.weights.digest`.
+        turn: how many replies of this iteration's self-play the new dialogue ends with.
 
     Returns:
-        The new row with its lineage; None if nobody is there to recognise the reply.
+        The new row with its lineage; None if nobody is there to recognise the reply, or the feelings that
+        the rollout names are none of the corpus's labels.
     """
     info, parsed = row["extra_info"], json.loads(rollout["parsed"])
     responder = info["persona"]["name"]
-    context = [*info["context"], {"speaker": responder, "text": " ".join(parsed["my_output"].split())}]
+    context = [*info["context"], {"speaker": responder, "text": spoken(parsed["my_output"])}]
     persona = next_recogniser(info["context"], responder, info["personas"])
-    if persona is None:
+    label = label_from_feelings(parsed["my_emotions"], info["labels"])
+    if persona is None or not label:
         return None
-    label, theme = normalise(parsed["my_emotions"]), info.get("theme") or ""
+    theme = info.get("theme") or ""
     return make_row(
         corpus=row["data_source"],
         prompt=render(context, persona, info["labels"], templates, theme),
@@ -94,14 +110,35 @@ def self_play_row(
         lineage={
             "origin": "self_play",
             "iteration": iteration,
+            "turn": turn,
             "parent": info["row_id"],
             "rollout_index": rollout["rollout_index"],
-            "step": rollout["step"],
+            "step": rollout.get("step"),
             "reward": rollout["score"],
             "r2": rollout["r2"],
             "model": model,
         },
     )
+
+
+def scored(
+    row: Mapping[str, Any], texts: Sequence[str], min_named_weight: float = 0.0
+) -> list[dict[str, Any]]:
+    """Answers to one prompt as the trainer records rollouts: each with its reward (Eq. 8) and r2 (Eq. 12).
+
+    Args:
+        row: the prompt with its label.
+        texts: the group.
+        min_named_weight: as for `secondary_rewards`.
+    """
+    info, label = row["extra_info"], ground_truth(row)
+    found = [compute_score(row["data_source"], text, label, info) for text in texts]
+    predictions = [json.loads(one["parsed"])["last_emotions"] for one in found]
+    secondary = secondary_rewards(predictions, info["labels"], min_named_weight)
+    return [
+        {"row_id": info["row_id"], "rollout_index": i, "response": text, "r2": r2, **one}
+        for i, (text, one, r2) in enumerate(zip(texts, found, secondary, strict=True))
+    ]
 
 
 def content_hash(corpus: str, context: Sequence[Mapping[str, str]], persona: Mapping[str, str]) -> str:
@@ -112,130 +149,88 @@ def content_hash(corpus: str, context: Sequence[Mapping[str, str]], persona: Map
 
 def grow(
     buffer: Sequence[dict[str, Any]],
-    rollouts: Iterable[Mapping[str, Any]],
-    templates: PromptTemplates,
+    best: Mapping[str, Mapping[str, Any]],
+    played: Iterable[dict[str, Any]],
     *,
     iteration: int,
     model: str,
     min_reward: float,
-    mix: Mapping[str, int],
+    same_reply: float,
+    mix: Mapping[str, int | None],
     seed: int,
 ) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, Any]]:
-    """B after an iteration: best responses on the prompts that have one, and the new prompts d*.
+    """B after an iteration: the best response ever seen for every prompt, and the rows of self-play.
 
     Args:
         buffer: B so far.
-        rollouts: what the RL stage recorded.
+        best: row_id -> y* of this iteration (`best_rollouts`).
+        played: self-play rows d* of this iteration, some with a response.
+        iteration: its number.
+        model: the policy's digest.
+        min_reward: a response must earn more than this, an expert's and an older one, too.
+        same_reply: largest share of the self-play rows that one and the same reply may make.
         mix: at most so many ``original`` and ``self_play`` rows (Table 2).
+        seed: of the draws.
 
     Returns:
-        The new buffer, what happened, counted, and the record of the draw (`draw_record`).
+        The new buffer, what happened, counted, and the record of the draw (`recipe.draws.draw_record`).
 
     Raises:
         ValueError: a rollout belongs to no prompt of the buffer.
     """
-    best = best_rollouts(rollouts, min_reward)
     by_id = {row["extra_info"]["row_id"]: row for row in buffer}
     if strangers := best.keys() - by_id.keys():
         raise ValueError(f"rollouts of {len(strangers)} prompts that are not in the buffer: {min(strangers)}")
-    grown = [
-        _with_response(row, best[row_id], iteration, model) if row_id in best else row
-        for row_id, row in by_id.items()
-    ]
-    seen = {_content(row) for row in buffer}
+    grown, seen = [], {_content(row) for row in buffer}
     counts: Counter[str] = Counter(prompts=len(buffer), best_responses=len(best))
-    for row_id, rollout in best.items():
-        row = self_play_row(by_id[row_id], rollout, templates, iteration, model)
-        if row is None:
-            counts["nobody_to_recognise"] += 1
-        elif _content(row) in seen:
+    for row_id, row in by_id.items():
+        found = _better_response(row, best.get(row_id), iteration, model, min_reward)
+        counts["responses_replaced"] += found["response"] not in (None, row["response"])
+        counts["responses_withdrawn"] += row["response"] is not None and found["response"] is None
+        grown.append(found)
+    for row in played:
+        if _content(row) in seen:
             counts["duplicates"] += 1
-        else:
-            seen.add(_content(row))
-            grown.append(row)
-            counts["self_play_added"] += 1
-    kept = draw_mix(grown, mix, seed)
-    counts.update(dropped_by_mix=len(grown) - len(kept), rows=len(kept))
-    return kept, dict(counts), draw_record(grown, kept, mix, seed)
+            continue
+        seen.add(_content(row))
+        grown.append(row)
+        counts["self_play_added"] += 1
+    places = [i for i, row in enumerate(grown) if row["extra_info"]["origin"] == "self_play"]
+    left = {places[i] for i in at_most_alike([grown[i] for i in places], same_reply, seed)}
+    varied = [row for i, row in enumerate(grown) if row["extra_info"]["origin"] != "self_play" or i in left]
+    kept = draw_mix(varied, mix, seed)
+    counts.update(
+        dropped_as_same_reply=len(grown) - len(varied),
+        dropped_by_mix=len(varied) - len(kept),
+        rows=len(kept),
+        with_response=sum(row["response"] is not None for row in kept),
+    )
+    return kept, dict(counts), draw_record(varied, kept, mix, seed)
 
 
-def _with_response(
-    row: dict[str, Any], rollout: Mapping[str, Any], iteration: int, model: str
+def _better_response(
+    row: dict[str, Any], rollout: Mapping[str, Any] | None, iteration: int, model: str, min_reward: float
 ) -> dict[str, Any]:
-    fields = ("step", "rollout_index", "r2")
-    source = {"source": "rollout", "iteration": iteration, "model": model, "reward": rollout["score"]}
-    return {
-        **row,
-        "response": rollout["response"],
-        "response_from": source | {name: rollout[name] for name in fields},
-    }
-
-
-def draw_mix(rows: Sequence[dict[str, Any]], mix: Mapping[str, int], seed: int) -> list[dict[str, Any]]:
-    """At most ``mix[origin]`` rows of each origin, drawn with a seed, order kept."""
-    kept: set[int] = set()
-    for origin, most in mix.items():
-        places = [i for i, row in enumerate(rows) if row["extra_info"]["origin"] == origin]
-        kept.update(draw_stratified([rows[i] for i in places], most, seed, places))
-    return [row for i, row in enumerate(rows) if i in kept]
-
-
-def draw_record(
-    before: Sequence[Mapping[str, Any]],
-    after: Sequence[Mapping[str, Any]],
-    limit: Mapping[str, int] | int | None,
-    seed: int,
-) -> dict[str, Any]:
-    """What a draw took, so that it can be checked and made again.
-
-    Args:
-        before: the rows that it drew from.
-        after: the rows that it took.
-        limit: how many it was allowed to take, as configured.
-        seed: of the draw.
-
-    Returns:
-        ``limit``, ``seed``, the counts ``before`` and ``after`` by origin, corpus and heaviest label, and
-        the ``row_ids`` taken, in order.
-    """
-
-    def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, int]]]:
-        table: dict[str, dict[str, dict[str, int]]] = {}
-        for (origin, corpus, label), count in sorted(Counter(map(_stratum, rows)).items()):
-            table.setdefault(origin, {}).setdefault(corpus, {})[label] = count
-        return table
-
-    ids = [row["extra_info"]["row_id"] for row in after]
-    limit = dict(limit) if isinstance(limit, Mapping) else limit
-    return {"limit": limit, "seed": seed, "before": counts(before), "after": counts(after), "row_ids": ids}
-
-
-def _stratum(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    info = row["extra_info"]
-    return info["origin"], row["data_source"], heaviest(ground_truth(row), info["labels"])
-
-
-def draw_stratified(
-    rows: Sequence[Mapping[str, Any]], most: int | None, seed: int, places: Sequence[int] | None = None
-) -> list[int]:
-    """Places of at most ``most`` rows, every corpus and label keeping its share (largest remainders).
-
-    Args:
-        places: what to return for each row; default its index.
-    """
-    places = list(range(len(rows))) if places is None else list(places)
-    if most is None or len(rows) <= most:
-        return places
-    strata: dict[tuple[str, str | None], list[int]] = defaultdict(list)
-    for place, row in zip(places, rows, strict=True):
-        labels = row["extra_info"]["labels"]
-        strata[row["data_source"], heaviest(ground_truth(row), labels)].append(place)
-    quotas = {key: most * len(members) / len(rows) for key, members in strata.items()}
-    share = {key: int(quota) for key, quota in quotas.items()}
-    for key in sorted(quotas, key=lambda k: share[k] - quotas[k])[: most - sum(share.values())]:
-        share[key] += 1
-    draw = random.Random(seed)
-    return sorted(place for key, members in strata.items() for place in draw.sample(members, share[key]))
+    """The row with the better of its own response and ``rollout``; with none where neither is good enough."""
+    known = row["response_from"] or {}
+    reward = known.get("reward")
+    if row["response"] is not None and reward is None:  # of a run that was begun before experts were scored
+        reward = scored(row, [row["response"]])[0]["score"]
+    own = (reward, known.get("r2") or 0.0) if reward is not None and reward > min_reward else None
+    if rollout is not None and (own is None or (rollout["score"], rollout["r2"]) >= own):
+        return row | {
+            "response": rollout["response"],
+            "response_from": {
+                "source": "rollout",
+                "iteration": iteration,
+                "model": model,
+                "reward": rollout["score"],
+                **{name: rollout[name] for name in ("step", "rollout_index", "r2")},
+            },
+        }
+    if own is None:
+        return row | {"response": None, "response_from": None}
+    return row
 
 
 def _content(row: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
      1  original dataset D_0, buffer B <- D_0          4  for k = 1..K
      3  cold start: SFT of pi on D_0                5-10    RL: rollouts, rewards, SELF-GRPO
                                                    11-16    selection: y*, d* = (C_new, Label_new) into B
+                                                      14    self-play: d* goes on for some turns
                                                       18    retrain the base model on B
                                                       20  return pi
 
@@ -18,7 +19,7 @@ from recipe.evaluation.results import read_evaluation
 from recipe.pages.report import write_report
 from recipe.run import versions
 from recipe.run.run import Run
-from recipe.steps import base, data, evaluate, rl, seed, select, sft
+from recipe.steps import base, data, evaluate, rl, seed, select, self_play, sft
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def train(run: Run) -> dict[str, Any]:
     run.do("iter_0/sft", sft.cold_start)  # 3
     for k in range(1, run.config.flywheel.iterations + 1):  # 4
         run.do(f"iter_{k}/rl", partial(rl.train, k=k))  # 5-10
-        run.do(f"iter_{k}/buffer", partial(select.best, k=k))  # 11-16
+        run.do(f"iter_{k}/self_play", partial(self_play.go_on, k=k))  # 14
+        run.do(f"iter_{k}/buffer", partial(select.best, k=k))  # 11-13, 15-16
         run.do(f"iter_{k}/sft", partial(sft.retrain, k=k))  # 18
     return _results(run)  # 20
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.prompt import load_templates
 from recipe.main import explain
-from recipe.run.files import checkpoint_folders, read_config, run_folder
+from recipe.run.files import checkpoint_folders, read_config, run_folder, wanted_checkpoints
 from recipe.run.shortcuts import CONF, expand
 
 
@@ -73,7 +73,8 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}; see conf/self_emo.yaml") from None
     there = {"base": folder / "base/base.json"} | checkpoint_folders(folder, config.flywheel.iterations)
-    missing = [stage for stage in config.evaluate.stages if stage in there and not there[stage].exists()]
+    wanted = wanted_checkpoints(there, config.evaluate.stages)
+    missing = [name for name, path in wanted.items() if not path.exists()]
     if missing:
         raise ValueError(
             f"{folder} has no checkpoint {', '.join(missing)} yet; name those that it has: "

@@ -21,7 +21,8 @@ from data_prep.experts.client import Answers, ExpertError, Request, Settings, as
 from data_prep.experts.personas import read_profiles
 from data_prep.files import cache_dir, write_json, write_text
 from data_prep.rows import read_rows
-from recipe.run.files import read_json, run_folder
+from recipe.evaluation.results import is_checkpoint, scored_stages
+from recipe.run.files import named_checkpoint, read_json, run_folder
 from rewards.labels import corpus_labels
 from rewards.parse import ParsedOutput, parse_output
 
@@ -292,8 +293,8 @@ def main() -> int:
     """Command line of `make judge`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="name or folder")
-    parser.add_argument("a", help="a stage, such as cold")
-    parser.add_argument("b", help="another, such as retrained")
+    parser.add_argument("a", help="a scored checkpoint, such as cold")
+    parser.add_argument("b", help="another, such as retrained (of the last iteration) or rl_1")
     parser.add_argument("--judge", default="endpoint", help="a file of conf/expert; each endpoint is a judge")
     parser.add_argument("--rows", type=int, help="at most so many pairs")
     args = parser.parse_args()
@@ -301,7 +302,9 @@ def main() -> int:
         folder = run_folder(args.run)
         if (settings := load_experts(args.judge)) is None:
             raise ExpertError("there is no offline judge; name an endpoint: --judge endpoint or mixed")
-        judge(folder, args.a, args.b, settings, args.rows)
+        scored = [stage for stage in scored_stages(folder) if is_checkpoint(stage)]
+        first, second = (named_checkpoint(scored, stage) for stage in (args.a, args.b))
+        judge(folder, first, second, settings, args.rows)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,6 @@ from recipe.evaluation.measures import summarise
 from recipe.run.files import read_json
 
 BASELINE_NAMES = {"majority": "majority class", "tfidf": "TF-IDF, logistic regression"}
-CHECKPOINT_NAMES = {
-    "base": "base model",
-    "cold": "after cold start",
-    "rl": "after RL",
-    "retrained": "after retraining on B",
-}
-#: Everything that is scored on the test splits, in the order of the tables.
-STAGE_NAMES = BASELINE_NAMES | CHECKPOINT_NAMES
 #: The measures of the headline tables, and what pages and terminal call them.
 MEASURE_NAMES = {
     "accuracy": "accuracy",
@@ -24,6 +18,49 @@ MEASURE_NAMES = {
     "valid": "keeps the rule",
     "reward": "mean reward",
 }
+_CHECKPOINT = re.compile(r"(base|cold|rl|retrained)(?:_(\d+))?")
+
+
+class _StageNames(dict[str, str]):
+    """Names of whatever is scored; checkpoints of an iteration are named when they are asked for."""
+
+    def __missing__(self, stage: str) -> str:
+        kind, _, k = stage.rpartition("_")
+        return {"rl": f"after RL {k}", "retrained": f"retrained on B {k}"}.get(kind, stage)
+
+
+#: Scored stage -> its title. ``rl`` and ``retrained`` are of runs that scored their last iteration alone.
+STAGE_NAMES = _StageNames(
+    BASELINE_NAMES
+    | {
+        "base": "base model",
+        "cold": "after cold start",
+        "rl": "after RL",
+        "retrained": "after retraining on B",
+    }
+)
+
+
+def is_checkpoint(stage: str) -> bool:
+    """Is it a language model's checkpoint, and not a baseline?"""
+    return _CHECKPOINT.fullmatch(stage) is not None
+
+
+def in_order(stages: Iterable[str]) -> list[str]:
+    """Baselines, then checkpoints as they were made: base, cold, rl_1, retrained_1, rl_2, ..."""
+
+    def place(stage: str) -> tuple[int, int, int, str]:
+        if found := _CHECKPOINT.fullmatch(stage):
+            kind = ("base", "cold", "rl", "retrained").index(found[1])
+            return 1, int(found[2] or (0 if kind < 2 else 1_000_000)), kind, stage
+        return 0, list(BASELINE_NAMES).index(stage) if stage in BASELINE_NAMES else 99, 0, stage
+
+    return sorted(stages, key=place)
+
+
+def scored_stages(folder: Path) -> list[str]:
+    """What a run has measures of, in order."""
+    return in_order(path.parent.name for path in folder.glob("eval/*/summary.json"))
 
 
 def missing_records(folder: Path) -> list[str]:
@@ -31,15 +68,15 @@ def missing_records(folder: Path) -> list[str]:
     return [
         f"eval/{stage}/records.json is missing, and with it the intervals and tests of it: delete "
         f"eval/{stage} and resume the run, which scores the answers again"
-        for stage in STAGE_NAMES
-        if (folder / f"eval/{stage}").is_dir() and not (folder / f"eval/{stage}/records.json").is_file()
+        for stage in scored_stages(folder)
+        if not (folder / f"eval/{stage}/records.json").is_file()
     ]
 
 
 def read_evaluation(folder: Path, name: str) -> dict[str, Any]:
     """stage -> content of ``eval/<stage>/<name>.json``, for the stages that have it, in order."""
-    paths = {stage: folder / f"eval/{stage}/{name}.json" for stage in STAGE_NAMES}
-    return {stage: read_json(path) for stage, path in paths.items() if path.exists()}
+    stages = in_order(path.parent.name for path in folder.glob(f"eval/*/{name}.json"))
+    return {stage: read_json(folder / f"eval/{stage}/{name}.json") for stage in stages}
 
 
 def read_summaries(folder: Path, records: dict[str, list[dict]]) -> dict[str, dict[str, Any]]:

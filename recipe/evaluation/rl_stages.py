@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.rows import read_rows
-from recipe.buffer import best_rollouts
 from recipe.evaluation.circularity import Group, describe_group
 from recipe.run.files import read_json
 
@@ -36,7 +35,7 @@ class RlStage:
     problems: list[str] = field(default_factory=list)
 
 
-def read_rl_stages(folder: Path, min_reward: float) -> list[RlStage]:
+def read_rl_stages(folder: Path) -> list[RlStage]:
     """The RL stages that are done, a step's file at a time: answers are long, and there are many."""
     stages = []
     for path in sorted(folder.glob("iter_*/rl"), key=lambda p: int(p.parent.name.removeprefix("iter_"))):
@@ -47,7 +46,6 @@ def read_rl_stages(folder: Path, min_reward: float) -> list[RlStage]:
             )
             continue
         stage = RlStage(name, {row["extra_info"]["row_id"]: row for row in read_rows(path / "train.parquet")})
-        best: dict[str, Any] = {}
         for file in sorted((path / "rollouts").glob("step_*.parquet")):
             try:
                 groups = list(groups_of(file, without=("response",)))
@@ -62,16 +60,28 @@ def read_rl_stages(folder: Path, min_reward: float) -> list[RlStage]:
                     )
                 stage.groups.append(describe_group(rollouts, stage.rows[row_id]))
                 stage.places.append((file, uid))
-                known = [best[row_id]] if row_id in best else []
-                best.update(best_rollouts([*known, *rollouts], min_reward))
         steps = (read_json(path / "counts.json") or {}).get("steps", 0)
         if (missing := steps - len(list((path / "rollouts").glob("step_*.parquet")))) > 0:
             stage.problems.append(f"{name}/rollouts lacks {missing} of {steps} steps; the others are shown")
-        stage.best = {row_id: (r["step"], r["rollout_index"]) for row_id, r in best.items()}
+        stage.best = _entered(path.parent)
         if not stage.groups:
             stage.problems.append(f"{name} has no rollouts")
         stages.append(stage)
     return stages
+
+
+def _entered(iteration: Path) -> dict[str, tuple[int, int]]:
+    """row_id -> (step, rollout index) of the rollouts of this iteration that B holds as responses."""
+    path = iteration / "buffer/buffer.parquet"
+    if not path.is_file():
+        return {}
+    number = int(iteration.name.removeprefix("iter_"))
+    found = {}
+    for row in pq.read_table(path, columns=["extra_info.row_id", "response_from"]).to_pylist():
+        source = row["response_from"] or {}
+        if source.get("source") == "rollout" and source["iteration"] == number:
+            found[row["extra_info"]["row_id"]] = (source["step"], source["rollout_index"])
+    return found
 
 
 def groups_of(file: Path, without: tuple[str, ...] = ()) -> Iterator[tuple[str, list[dict[str, Any]]]]:

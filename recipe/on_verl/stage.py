@@ -1,4 +1,4 @@
-"""One stage in a process of its own: `python -m recipe.on_verl.stage <sft|rl|evaluate> <config.yaml>`.
+"""One stage in a process of its own: `python -m recipe.on_verl.stage <stage> <config.yaml>`.
 
 Each stage imports only what it needs, and only once the process has its environment: veRL reads that
 when it is imported.
@@ -48,7 +48,19 @@ def run_evaluate(config: Any) -> None:
         ray.get(ray.remote(**options)(generate_answers).remote(config))
 
 
-STAGES = {"rl": run_rl, "sft": run_sft, "evaluate": run_evaluate}
+def run_self_play(config: Any) -> None:
+    """The policy's answers to its own dialogues."""
+    import ray
+
+    from recipe.on_verl.ray_session import connected
+    from recipe.on_verl.self_play import play_on
+
+    with connected(config):
+        options = {"num_gpus": config.actor_rollout_ref.rollout.tensor_model_parallel_size}
+        ray.get(ray.remote(**options)(play_on).remote(config))
+
+
+STAGES = {"rl": run_rl, "sft": run_sft, "self_play": run_self_play, "evaluate": run_evaluate}
 
 
 def main() -> None:

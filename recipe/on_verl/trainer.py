@@ -24,7 +24,7 @@ from recipe.on_verl.estimator import Consensus, hand_over
 from rewards.labels import corpus_labels
 
 #: A field of `extra_fields.reward_extra_info` for every column of the record that the reward filled.
-_REWARD_FIELDS = ("score", "iou", "acc", "valid", "reason", "pred", "parsed")
+_REWARD_FIELDS = ("score", "iou", "acc", "valid", "reason", "pred", "parsed", "twin", "top_weight", "named")
 
 
 class SelfEmoTrainer(PPOTrainerSync):
@@ -38,7 +38,7 @@ class SelfEmoTrainer(PPOTrainerSync):
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
         rows = self._read_rollouts(batch)
         lam = self._lambda()
-        secondary = _secondary_of_groups(rows)
+        secondary = _secondary_of_groups(rows, self.config.self_emo.min_named_weight)
         for row, r2 in zip(rows, secondary, strict=True):
             row.update(r2=r2, lam=lam, step=self.global_steps)
         self._rollouts = rows
@@ -52,7 +52,8 @@ class SelfEmoTrainer(PPOTrainerSync):
 
     def _lambda(self) -> float:
         own = self.config.self_emo
-        return progress(own.lambda_offset + self.global_steps, own.lambda_total or self.total_training_steps)
+        done = progress(own.lambda_offset + self.global_steps, own.lambda_total or self.total_training_steps)
+        return own.lambda_max * done
 
     def _read_rollouts(self, batch: Any) -> list[dict[str, Any]]:
         """One dictionary per row of ``batch``, in its order."""
@@ -102,7 +103,7 @@ class SelfEmoTrainer(PPOTrainerSync):
         part.replace(target)
 
 
-def _secondary_of_groups(rows: list[dict[str, Any]]) -> list[float]:
+def _secondary_of_groups(rows: list[dict[str, Any]], min_named_weight: float) -> list[float]:
     """r2 of every row (Eq. 12), each group's consensus being its own."""
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -110,7 +111,8 @@ def _secondary_of_groups(rows: list[dict[str, Any]]) -> list[float]:
     secondary = [0.0] * len(rows)
     for members in groups.values():
         predictions = [json.loads(rows[i]["parsed"])["last_emotions"] for i in members]
-        for i, r2 in zip(members, secondary_rewards(predictions, rows[members[0]]["labels"]), strict=True):
+        found = secondary_rewards(predictions, rows[members[0]]["labels"], min_named_weight)
+        for i, r2 in zip(members, found, strict=True):
             secondary[i] = r2
     return secondary
 
@@ -124,13 +126,29 @@ def _consensus_metrics(rows: list[dict[str, Any]], lam: float) -> dict[str, floa
     def flat(name: str) -> float:
         return float(np.mean([len({row[name] for row in group}) == 1 for group in groups.values()]))
 
+    def mean(name: str) -> float:
+        return float(np.mean([row[name] for row in rows]))
+
+    # What r2 knows: how much more of it right answers earn, in groups that hold both kinds.
+    mixed = [group for group in groups.values() if len({row["acc"] for row in group}) == 2]
+    gaps = [
+        np.mean([row["r2"] for row in group if row["acc"]])
+        - np.mean([row["r2"] for row in group if not row["acc"]])
+        for group in mixed
+    ]
+    known = {"self_emo/r2_right_minus_wrong": float(np.mean(gaps))} if gaps else {}
     return {
+        **known,
         "self_emo/lambda": lam,
-        "self_emo/reward": float(np.mean([row["score"] for row in rows])),
-        "self_emo/iou": float(np.mean([row["iou"] for row in rows])),
-        "self_emo/accuracy": float(np.mean([row["acc"] for row in rows])),
-        "self_emo/valid": float(np.mean([row["valid"] for row in rows])),
-        "self_emo/r2": float(np.mean([row["r2"] for row in rows])),
+        "self_emo/twin": mean("twin"),
+        "self_emo/top_weight": mean("top_weight"),
+        "self_emo/named": mean("named"),
+        "self_emo/pass_at_n": float(np.mean([max(r["acc"] for r in group) for group in groups.values()])),
+        "self_emo/reward": mean("score"),
+        "self_emo/iou": mean("iou"),
+        "self_emo/accuracy": mean("acc"),
+        "self_emo/valid": mean("valid"),
+        "self_emo/r2": mean("r2"),
         "self_emo/r2_std_zero_share": flat("r2"),
         "self_emo/reward_std_zero_share": flat("score"),
         **{f"rule_failure/{reason}": count / len(rows) for reason, count in sorted(reasons.items())},

@@ -25,7 +25,7 @@ from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates, render
 from data_prep.rows import make_row, read_rows
-from recipe.run.files import checkpoint_folders, read_config, run_folder
+from recipe.run.files import checkpoint_folders, named_checkpoint, read_config, run_folder
 from recipe.run.shortcuts import CONF, expand
 from rewards.labels import LABELS
 from rewards.parse import parse_output
@@ -75,24 +75,21 @@ class Question(BaseModel):
 
 
 def from_run(name: str) -> Checkpoint:
-    """A run's checkpoint: ``NAME`` (the last one) or ``NAME:STAGE`` with cold, rl or retrained.
+    """A run's checkpoint: ``NAME`` (the last one) or ``NAME:STAGE`` with cold, rl_1,
+    retrained_1, ...; rl and retrained are those of the last iteration.
 
     Raises:
         ValueError: there is no such run, or it has not got that far.
     """
     run, _, stage = name.partition(":")
     folder = run_folder(run)
-    there: dict[str, Path] = {}
-    for k in sorted(int(p.name.removeprefix("iter_")) for p in folder.glob("iter_[1-9]*")) or [1]:
-        for key, path in checkpoint_folders(folder, k).items():
-            if path.is_dir():
-                there.pop(key, None)  # the last one that was made stands last
-                there[key] = path
-    stage = stage or next(reversed(there), "cold")
-    if stage not in there:
-        raise ValueError(
-            f"the run {folder.name} has no checkpoint {stage!r}; it has {', '.join(there) or 'none'}"
-        )
+    begun = [int(path.name.removeprefix("iter_")) for path in folder.glob("iter_[1-9]*")]
+    known = checkpoint_folders(folder, max(begun, default=0))
+    there = {key: path for key, path in known.items() if path.is_dir()}
+    try:
+        stage = named_checkpoint(there, stage or next(reversed(there), "cold"))
+    except ValueError as error:
+        raise ValueError(f"the run {folder.name}: {error}") from None
     rows = read_rows(folder / "data/test.parquet")
     config = read_config(folder)
     return Checkpoint(f"{folder.name}:{stage}", str(there[stage].resolve()), config, _personas(rows))

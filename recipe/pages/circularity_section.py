@@ -22,7 +22,8 @@ def moments(
     points = [circularity.point_of(stage.name, stage.groups) for stage in stages]
     ends = [pair for pair in within if pair]
     found = ends + list(itertools.pairwise(points))
-    if {"cold", "rl"} <= records.keys() and ends:
+    rl = [stage for stage in records if stage.partition("_")[0] == "rl"]
+    if "cold" in records and rl and ends:
         # The test splits have no self-reward: what RL was paid at its first and at its last steps.
         found.append(
             tuple(
@@ -31,7 +32,7 @@ def moments(
                     [r["acc"] for r in records[name]],
                     paid.self_rewards,
                 )
-                for name, paid in (("cold", ends[0][0]), ("rl", ends[-1][1]))
+                for name, paid in (("cold", ends[0][0]), (rl[-1], ends[-1][1]))
             )
         )
     return found

@@ -17,7 +17,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from data_prep.files import write_text
-from recipe.evaluation.results import CHECKPOINT_NAMES, MEASURE_NAMES, STAGE_NAMES, read_evaluation
+from recipe.evaluation.results import MEASURE_NAMES, STAGE_NAMES, in_order, is_checkpoint, read_evaluation
 from recipe.evaluation.statistics import across_runs, holm, paired_permutation
 from recipe.pages import figures
 from recipe.pages.render import render_page
@@ -85,8 +85,8 @@ def shared_stages(runs: Sequence[Run]) -> list[str]:
     Raises:
         ValueError: there is none, or the corpora differ.
     """
-    stages = [stage for stage in STAGE_NAMES if all(stage in run.summaries for run in runs)]
-    if not set(stages) & set(CHECKPOINT_NAMES):
+    stages = in_order(set.intersection(*(set(run.summaries) for run in runs)))
+    if not any(map(is_checkpoint, stages)):
         raise ValueError("the runs have no checkpoint that all of them scored")
     if len({frozenset(run.summaries[stage]) for run in runs for stage in stages}) > 1:
         raise ValueError("the runs were scored on different corpora")
@@ -190,7 +190,7 @@ def compare_runs(folders: Sequence[Path]) -> tuple[str, Path]:
         groups=groups,
         differences=differences(groups),
         means={name: means(group, stages) for name, group in groups.items()},
-        tests=tests_between(groups, [stage for stage in stages if stage in CHECKPOINT_NAMES]),
+        tests=tests_between(groups, [stage for stage in stages if is_checkpoint(stage)]),
         charts=figures.rl_charts(curves),
     )
     return table(groups, stages), write_text(folders[0].parent / "compare.html", page)

@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from data_prep.files import write_text
 from recipe.evaluation import circularity
 from recipe.evaluation.results import (
-    CHECKPOINT_NAMES,
     MEASURE_NAMES,
     STAGE_NAMES,
+    is_checkpoint,
     missing_records,
     read_evaluation,
     read_summaries,
@@ -34,7 +34,16 @@ from recipe.pages.compare import compare_runs
 from recipe.pages.render import render_page
 from recipe.pages.rollout_browser import shown_groups
 from recipe.run import versions
-from recipe.run.files import read_buffers, read_config, read_json, read_metrics, read_state, run_folder
+from recipe.run.files import (
+    checkpoint_folders,
+    read_buffers,
+    read_config,
+    read_json,
+    read_metrics,
+    read_state,
+    run_folder,
+    wanted_checkpoints,
+)
 from recipe.run.table12 import against_paper
 
 #: Other pages about a run, beside this one.
@@ -87,14 +96,14 @@ def write_report(folder: Path) -> Path:
         ),
     )
     records = read_evaluation(folder, "records")
-    written = {stage: rows for stage, rows in records.items() if stage in CHECKPOINT_NAMES}
+    written = {stage: rows for stage, rows in records.items() if is_checkpoint(stage)}
     results = read_summaries(folder, records)
     clean = {
         stage: table
         for stage, table in read_evaluation(folder, "summary_clean").items()
         if stage in results and table["avg"]["n"] < results[stage]["avg"]["n"]
     }
-    stages = read_rl_stages(folder, config.flywheel.min_reward)
+    stages = read_rl_stages(folder)
     buffers = read_buffers(folder)
     state = read_state(folder)
     problems = [problem for stage in stages for problem in stage.problems] + missing_records(folder)
@@ -119,7 +128,7 @@ def write_report(folder: Path) -> Path:
         pages={name: page for name, page in _PAGES.items() if (folder / page).is_file()},
         expert=config.expert.kind if "expert" in config else "offline",
         corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
-        unfinished=[stage for stage in config.evaluate.stages if stage not in results],
+        unfinished=_unfinished(folder, config, results),
         problems=problems,
         results=results,
         detailed={stage: table for stage, table in results.items() if "ece" in table["avg"]},
@@ -162,9 +171,16 @@ def write_report(folder: Path) -> Path:
     return write_text(folder / "report.html", page)
 
 
+def _unfinished(folder: Path, config: Any, results: Mapping[str, Any]) -> list[str]:
+    """Checkpoints that the settings ask for and that are not scored; older runs score the last ones alone."""
+    known = {"base": folder} | checkpoint_folders(folder, config.flywheel.iterations)
+    wanted = wanted_checkpoints(known, config.evaluate.stages)
+    return [name for name in wanted if name not in results and name.partition("_")[0] not in results]
+
+
 def _pairs(stages: Sequence[str]) -> list[tuple[str, str]]:
     """What is tested: checkpoints with each other, and the last of them with the better baseline."""
-    checkpoints = [stage for stage in stages if stage in CHECKPOINT_NAMES]
+    checkpoints = [stage for stage in stages if is_checkpoint(stage)]
     return list(itertools.combinations(checkpoints, 2)) + [
         ("tfidf", stage) for stage in checkpoints[-1:] if "tfidf" in stages
     ]
@@ -176,7 +192,7 @@ def _rule_breakers(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"{STAGE_NAMES[stage]}: {table['avg']['valid']:.0%} of the test answers keep the rule, the others "
         "earn nothing; a longer cold start helps (flywheel.cold_start_rows, sft.trainer.total_epochs)"
         for stage, table in results.items()
-        if stage in ("cold", "rl", "retrained") and table["avg"]["valid"] < 0.5
+        if is_checkpoint(stage) and stage != "base" and table["avg"]["valid"] < 0.5
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,35 @@ def read_state(folder: Path) -> dict[str, dict[str, float]]:
     return read_json(path, {"steps": {}}, remedy='write {"steps": {}} to it: only times are lost')["steps"]
 
 
-def checkpoint_folders(folder: Path, iteration: int) -> dict[str, Path]:
-    """Where a run keeps its cold start and what iteration k makes of it; they need not be there yet."""
-    return {
-        "cold": folder / "iter_0/sft/model",
-        "rl": folder / f"iter_{iteration}/rl/model",
-        "retrained": folder / f"iter_{iteration}/sft/model",
-    }
+def checkpoint_folders(folder: Path, iterations: int) -> dict[str, Path]:
+    """Where a run keeps its cold start and what iterations 1..K make of it; they need not be there yet.
+
+    Returns:
+        ``cold``, ``rl_1``, ``retrained_1``, ``rl_2``, ... -> Hugging Face folder, in that order.
+    """
+    found = {"cold": folder / "iter_0/sft/model"}
+    for k in range(1, iterations + 1):
+        found |= {f"rl_{k}": folder / f"iter_{k}/rl/model", f"retrained_{k}": folder / f"iter_{k}/sft/model"}
+    return found
+
+
+def wanted_checkpoints(known: Mapping[str, Path], kinds: Iterable[str]) -> dict[str, Path]:
+    """Those of ``known`` that are asked for: by name (``rl_2``), or of every iteration (``rl``)."""
+    asked = set(kinds)
+    return {name: path for name, path in known.items() if name in asked or name.partition("_")[0] in asked}
+
+
+def named_checkpoint(known: Iterable[str], name: str) -> str:
+    """A checkpoint's full name; ``rl`` and ``retrained`` are those of the last iteration.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    known = list(known)
+    of_kind = [one for one in known if one == name or one.partition("_")[0] == name]
+    if not of_kind:
+        raise ValueError(f"there is no checkpoint {name!r}; choose one of {', '.join(known) or 'none yet'}")
+    return of_kind[-1]
 
 
 def read_json(path: Path, default: Any = None, remedy: str = "delete its folder and resume the run") -> Any:

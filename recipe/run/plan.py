@@ -29,6 +29,7 @@ from omegaconf import DictConfig
 
 from data_prep.corpora import read_corpora
 from recipe.models.named import resolve
+from recipe.run.files import checkpoint_folders, wanted_checkpoints
 from recipe.run.shortcuts import expand
 
 GIB = 2**30
@@ -205,9 +206,16 @@ def phases(config: Any, model: Architecture, train_rows: int, test_rows: int) ->
         )
         found.append(Phase(f"RL {k} (SELF-GRPO)", steps, answers * row, start + work))
         visited = min(rows, steps * batch)
-        rows = original + min(visited * k, own.mix.self_play)
-        found.append(sft(f"retraining {k} (SFT)", original))
-    for stage in config.evaluate.stages:
+        played = min(visited, own.mix.self_play) * own.turns
+        if played:
+            tokens = played * rollouts * row
+            work = hours(2 * n * played * rollouts * response, plan.mfu.decode)
+            work += hours(2 * n * played * prompt, plan.mfu.forward)
+            found.append(Phase(f"self-play {k}", own.turns, tokens, start + work))
+        rows = original + min(visited * k * max(own.turns, 1), own.mix.self_play)
+        found.append(sft(f"retraining {k} (SFT)", rows if own.turns else original))
+    made = checkpoint_folders(Path(), own.iterations)
+    for stage in wanted_checkpoints({"base": Path()} | made, config.evaluate.stages):
         tokens = test_rows * row
         work = hours(2 * n * test_rows * response, plan.mfu.decode)
         found.append(

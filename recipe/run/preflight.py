@@ -18,7 +18,7 @@ from data_prep.corpora import find_corpora
 from data_prep.experts.client import settings_of
 from data_prep.prepare import SAMPLES
 from data_prep.prompt import load_templates
-from recipe.run.files import read_config
+from recipe.run.files import checkpoint_folders, read_config
 from recipe.run.flatten import flatten
 from recipe.run.ray_nodes import check_address, check_cluster
 
@@ -36,7 +36,20 @@ _LEAST = {
     **dict.fromkeys(("trainer.total_training_steps", "trainer.total_epochs", "evaluate.samples"), 1),
     "evaluate.batch_rows": 1,
     "flywheel.iterations": 0,
+    "flywheel.turns": 0,
+    "flywheel.mix.original": 1,
+    "flywheel.mix.self_play": 0,
     "actor_rollout_ref.rollout.n": 2,
+}
+
+
+#: Numbers of ours between 0 and these.
+_SHARES = {
+    "flywheel.min_reward": 1.1,
+    "flywheel.same_reply": 1,
+    "flywheel.held_out": 0.5,
+    "self_emo.lambda_max": 100,
+    "self_emo.min_named_weight": 0.34,
 }
 
 
@@ -64,6 +77,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
     with open_dict(config):
         config.prompts.digest = load_templates(config.prompts.dir).digest
     _check_numbers(config)
+    _check_shares(config)
     find_corpora(config.raw_dir or SAMPLES, config.corpora)
     settings_of(config.expert)
     folder = _run_folder(config)
@@ -92,18 +106,29 @@ def _check_numbers(config: DictConfig) -> None:
             raise PreflightError(f"{name}={value!r} must be a whole number, at least {least}")
 
 
+def _check_shares(config: DictConfig) -> None:
+    for name, most in _SHARES.items():
+        value = OmegaConf.select(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise PreflightError(f"{name}={value!r} must be a number from 0 to {most}")
+
+
 def _check_settings(config: DictConfig) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import omega_conf_to_dataclass, validate_config
 
     from recipe.run.sft_config import sft_config
 
-    for name, allowed in (("retrain_from", ("base", "policy")), ("lambda_horizon", ("stage", "run"))):
+    for name, allowed in (
+        ("retrain_from", ("base", "policy")),
+        ("lambda_horizon", ("stage", "run")),
+        ("batches", ("shuffled", "stratified")),
+    ):
         if config.flywheel[name] not in allowed:
             raise PreflightError(f"flywheel.{name}={config.flywheel[name]!r}; choose {' or '.join(allowed)}")
     if config.decontaminate not in ("report", "drop"):
         raise PreflightError(f"decontaminate={config.decontaminate!r}; choose report or drop")
-    known = {"base", "cold", "rl", "retrained"}
+    known = {"base", "cold", "rl", "retrained", *checkpoint_folders(Path(), config.flywheel.iterations)}
     if unknown := set(config.evaluate.stages) - known:
         raise PreflightError(f"evaluate.stages: unknown {sorted(unknown)}; choose among {sorted(known)}")
     rows, ranks = config.sft.data.train_batch_size, config.trainer.n_gpus_per_node * config.trainer.nnodes

@@ -6,6 +6,7 @@ table, the data card and, with experts, their personas (Eq. 4).
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from data_prep.files import cache_dir, write_json
 from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
 from data_prep.prepare import SAMPLES, SPLITS, dialogue_rows, prepare
 from data_prep.rows import read_rows, write_rows
-from recipe.buffer import draw_stratified
+from recipe.draws import draw_stratified
 from recipe.run.run import Run
 
 
@@ -43,6 +44,12 @@ def make(run: Run, work: Path) -> None:
             counts[split]["after_decontamination"] = len(rows)
         if not rows:
             raise ValueError(f"the corpora hold no labelled {split} utterance")
+        if split == "train" and config.flywheel.held_out:
+            held_out = _held_out(rows, config.flywheel.held_out, config.run.seed)
+            kept_out = [row for row in rows if _dialogue_key(row) in held_out]
+            write_rows(kept_out, work / "held_out.parquet")
+            counts[split]["held_out"] = len(kept_out)
+            rows = [row for row in rows if _dialogue_key(row) not in held_out]
         if split == "test" and config.test_rows:
             corpora = sorted({row["data_source"] for row in rows})
             per_corpus = [[r for r in rows if r["data_source"] == corpus] for corpus in corpora]
@@ -61,10 +68,20 @@ def _drawn(rows: list[dict[str, Any]], most: int | None, seed: int) -> list[dict
     return [rows[i] for i in draw_stratified(rows, most, seed)]
 
 
+def _held_out(rows: list[dict[str, Any]], share: float, seed: int) -> set[str]:
+    """Keys of the training dialogues that B never sees: SELF-EMO's own test split, a share of each corpus."""
+    draw, found = random.Random(seed), set()
+    for corpus in sorted({row["data_source"] for row in rows}):
+        keys = sorted({_dialogue_key(row) for row in rows if row["data_source"] == corpus})
+        found.update(draw.sample(keys, min(max(1, round(share * len(keys))), len(keys) - 1)))
+    return found
+
+
 def _ask_personas(run: Run, work: Path) -> None:
     """Render the rows again with personas from the experts, who see only the dialogues that are used."""
     assert run.experts
-    rows = {split: read_rows(work / f"{split}.parquet") for split in SPLITS}
+    names = [*SPLITS, *(["held_out"] if (work / "held_out.parquet").exists() else [])]
+    rows = {name: read_rows(work / f"{name}.parquet") for name in names}
     wanted = {_dialogue_key(row) for part in rows.values() for row in part}
     everything = read_corpora(run.config.raw_dir or SAMPLES, run.config.corpora)
     dialogues = [d for d in everything if personas.key(d) in wanted]

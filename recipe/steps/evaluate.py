@@ -20,7 +20,7 @@ from recipe.evaluation.answers import read_answers, score_answers
 from recipe.evaluation.baselines import BASELINES
 from recipe.evaluation.measures import summarise
 from recipe.models.fit_prompts import fit_rows
-from recipe.run.files import checkpoint_folders, read_json
+from recipe.run.files import checkpoint_folders, read_json, wanted_checkpoints
 from recipe.run.process import run_stage
 from recipe.run.run import Run, say
 
@@ -58,11 +58,8 @@ def checkpoints(run: Run) -> None:
 
 
 def _wanted(run: Run) -> dict[str, Path]:
-    last = run.config.flywheel.iterations
-    made = checkpoint_folders(Path(run.config.evaluate.of or run.folder), last)
-    known = {"base": run.base} | made
-    wanted = [s for s in known if s in run.config.evaluate.stages]
-    return {stage: known[stage] for stage in wanted if last > 0 or stage in ("base", "cold")}
+    made = checkpoint_folders(Path(run.config.evaluate.of or run.folder), run.config.flywheel.iterations)
+    return wanted_checkpoints({"base": run.base} | made, run.config.evaluate.stages)
 
 
 def _score(

@@ -14,6 +14,7 @@ from omegaconf import open_dict
 
 from data_prep.files import write_json
 from data_prep.rows import read_rows, write_rows
+from recipe.draws import in_rounds
 from recipe.models import weights
 from recipe.models.fit_prompts import fit_rows
 from recipe.run.files import read_json
@@ -32,6 +33,8 @@ def train(run: Run, work: Path, k: int) -> None:
     cut = 0
     for name, rows in {"train": buffer, "dev": read_rows(run.folder / "data/dev.parquet")}.items():
         fitted, shortened = fit_rows(rows, run.base, run.config, run.templates)
+        if name == "train" and run.config.flywheel.batches == "stratified":
+            fitted = [fitted[i] for i in in_rounds(fitted, run.config.run.seed + k)]
         prompts = ({**row, "response": None, "response_from": None} for row in fitted)
         write_rows(prompts, work / f"{name}.parquet")
         cut += shortened
@@ -50,6 +53,7 @@ def train(run: Run, work: Path, k: int) -> None:
         config.trainer.total_training_steps = steps
         # veRL ends with whichever comes first; a number of steps that was asked for is meant.
         config.trainer.total_epochs = max(config.trainer.total_epochs, math.ceil(steps / an_epoch))
+        config.data.shuffle = run.config.flywheel.batches == "shuffled"
         config.self_emo.rollout_dir = str(work / "rollouts")
         # A weight must fit into one bucket on its way to vLLM; veRL notices when a step is done.
         engine = config.actor_rollout_ref.rollout.checkpoint_engine

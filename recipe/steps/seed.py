@@ -13,7 +13,8 @@ from data_prep.experts.offline import NAME as OFFLINE
 from data_prep.experts.offline import respond_to
 from data_prep.files import cache_dir, write_json
 from data_prep.rows import read_rows, write_rows
-from recipe.buffer import draw_mix, draw_record, draw_stratified
+from recipe.buffer import scored
+from recipe.draws import draw_mix, draw_record, draw_stratified
 from recipe.run.run import Run
 
 
@@ -40,7 +41,9 @@ def fill(run: Run, work: Path) -> None:
         responses = {row["extra_info"]["row_id"]: (OFFLINE, respond_to(row)) for row in drawn}
     for row in drawn:
         if found := responses.get(row["extra_info"]["row_id"]):
-            row["response_from"], row["response"] = {"source": found[0], "iteration": 0}, found[1]
+            reward = scored(row, [found[1]])[0]["score"]  # by the same rule and reward as every rollout
+            row["response_from"] = {"source": found[0], "iteration": 0, "reward": reward}
+            row["response"] = found[1]
     write_rows(rows, work / "buffer.parquet")
     counts = {"rows": len(rows), "with_response": sum(row["response"] is not None for row in rows)}
     write_json(work / "counts.json", counts)

@@ -21,7 +21,7 @@ from data_prep.corpora import read_corpora
 from data_prep.prepare import SAMPLES, dialogue_rows
 from data_prep.prompt import load_templates
 from data_prep.rows import ground_truth, write_rows
-from recipe.buffer import grow
+from recipe.buffer import best_rollouts, grow, self_play_row
 from recipe.evaluation.answers import score_answers
 from recipe.evaluation.baselines import BASELINES
 from recipe.evaluation.circularity import is_self_labelled
@@ -130,9 +130,11 @@ def make_run(folder: Path, seed: int = 1, test_accuracy: tuple[float, ...] = (0.
             data |= {"val-core/meld/acc/mean@1": 0.4 + 0.01 * step} if step % 2 else {}
             metrics.append({"step": step, "data": data})
         (rl / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in metrics))
+        best, by_id = best_rollouts(recorded, 0.1), {row["extra_info"]["row_id"]: row for row in buffer}
+        made = [self_play_row(by_id[i], r, TEMPLATES, iteration=k, model="abc") for i, r in best.items()]
         buffer, *_ = grow(
-            buffer, recorded, TEMPLATES, iteration=k, model="abc", min_reward=0.1,
-            mix={"original": 100, "self_play": 100}, seed=seed,
+            buffer, best, [row for row in made if row], iteration=k, model="abc", min_reward=0.1,
+            same_reply=1.0, mix={"original": 100, "self_play": 100}, seed=seed,
         )  # fmt: skip
         write_rows(buffer, folder / f"iter_{k}/buffer/buffer.parquet")
         state |= {f"iter_{k}/rl": 60.0, f"iter_{k}/buffer": 1.0}

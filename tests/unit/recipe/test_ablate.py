@@ -17,9 +17,9 @@ def test_what_an_ablation_changes():
     assert overrides_of("ablation_cold") == ["flywheel.cold_start_rows=5000"]
     assert overrides_of("ablation_original_only") == [
         "algorithm.adv_estimator=grpo",
+        "flywheel.turns=0",
         "flywheel.mix.original=100000",
         "flywheel.mix.self_play=0",
-        "evaluate.stages=[cold, rl]",
     ]
 
 
@@ -44,7 +44,7 @@ def test_an_ablation_lies_over_any_experiment():
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("self_emo", overrides=["hardware=cpu", "experiment=smoke", *overrides])
     assert config.algorithm.adv_estimator == "grpo" and config.flywheel.mix.self_play == 0
-    assert list(config.evaluate.stages) == ["cold", "rl"] and config.data.max_prompt_length == 192
+    assert config.flywheel.turns == 0 and list(config.evaluate.stages) == ["cold", "rl", "retrained"]
 
 
 def summary(accuracy: float) -> dict:
@@ -58,20 +58,20 @@ def test_the_table():
     full = [
         {
             stage: summary(a + i / 10)
-            for stage, a in (("base", 0.1), ("cold", 0.2), ("rl", 0.3), ("retrained", 0.4))
+            for stage, a in (("base", 0.1), ("cold", 0.2), ("rl_1", 0.3), ("retrained_1", 0.4))
         }
         for i in range(3)
     ]
-    text = table({"full": full, "original": [{"cold": summary(0.2), "rl": summary(0.25)}]})
+    text = table({"full": full, "original": [{"cold": summary(0.2), "rl_1": summary(0.25)}]})
     lines = text.splitlines()
     assert lines[0] == (
-        "| setting | seeds | meld acc / wF1 | avg acc | avg wF1 | paper's avg acc (Qwen3-4B) |"
+        "| setting | checkpoint | seeds | meld acc / wF1 | avg acc | avg wF1 | paper's avg acc (Qwen3-4B) |"
     )
     # By hand: 0.4, 0.5 and 0.6 have mean 0.5 and standard deviation 0.1.
-    assert (
-        "| SELF-EMO (full) | 3 | 50.00 ± 10.00 / 50.00 ± 10.00 | 50.00 ± 10.00 | 50.00 ± 10.00 | 59.29 |"
-        in lines
-    )
-    assert any(line.startswith("| w/o SELF-EMO | 1 | 25.00 / 25.00 |") for line in lines)
+    numbers = "50.00 ± 10.00 / 50.00 ± 10.00 | 50.00 ± 10.00 | 50.00 ± 10.00 | 59.29 |"
+    assert f"| SELF-EMO (full) | retrained on B 1 | 3 | {numbers}" in lines
+    assert any(line.startswith("| SELF-EMO (full) | base model | 3 |") and "52.96" in line for line in lines)
+    assert "| w/o SELF-EMO | after RL 1 | 1 | 25.00 / 25.00 | 25.00 | 25.00 | 54.11 |" in lines
+    assert not any("w/o SELF-EMO | after cold start" in line for line in lines)  # the full run's
     assert not any("w/o SELF-GRPO" in line for line in lines)
     assert "not measured here" in lines[-1]

@@ -9,8 +9,6 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from data_prep.corpora.dialogue import Dialogue, Utterance
@@ -20,17 +18,18 @@ from data_prep.rows import SCHEMA, ground_truth, read_rows, write_rows
 from recipe.buffer import (
     best_rollouts,
     content_hash,
-    draw_mix,
-    draw_stratified,
     grow,
     next_recogniser,
     read_rollouts,
+    scored,
     self_play_row,
 )
 from rewards.labels import LABELS
 
 TEMPLATES = load_templates("compact")
 MIX = {"original": 100, "self_play": 100}
+#: As the label of most original rows here: self-play gets no larger share of a label than they have.
+FELT = {"neutral": 1.0}
 
 
 def rollout(
@@ -54,8 +53,14 @@ def rollout(
 
 
 def grown(buffer, rollouts, **changes):
-    settings = {"iteration": 1, "model": "abc", "min_reward": 0.1, "mix": MIX, "seed": 1} | changes
-    return grow(buffer, rollouts, TEMPLATES, **settings)[:2]
+    """B after the rollouts and the d*_1 of the best of them, without an answer to those."""
+    settings = {"iteration": 1, "model": "abc", "min_reward": 0.1, "mix": MIX, "seed": 1, "same_reply": 1.0}
+    settings |= changes
+    best = best_rollouts(rollouts, settings["min_reward"])
+    by_id = {row["extra_info"]["row_id"]: row for row in buffer}
+    lineage = {name: settings[name] for name in ("iteration", "model")}
+    played = [self_play_row(by_id[i], r, TEMPLATES, **lineage) for i, r in best.items() if i in by_id]
+    return grow(buffer, best, [row for row in played if row], **settings)[:2]
 
 
 # ---- y* = argmax r ----
@@ -132,7 +137,7 @@ def test_self_play_row(make_prompt_row):
     row = make_prompt_row(label={"joy": 1.0})
     kept = copy.deepcopy(row)
     chosen = rollout(score=0.7, r2=2 / 3, step=4, index=5, reply=" Good \n for\tyou! ")
-    new = self_play_row(row, chosen, TEMPLATES, 2, "abc123")
+    new = self_play_row(row, chosen, TEMPLATES, iteration=2, model="abc123")
     info = new["extra_info"]
     assert row == kept  # the parent is left alone
     context = [
@@ -153,14 +158,16 @@ def test_self_play_row(make_prompt_row):
     assert {k: info[k] for k in ("split", "dialogue_id", "labels", "personas")} == {
         k: row["extra_info"][k] for k in ("split", "dialogue_id", "labels", "personas")
     }
-    lineage = ("origin", "iteration", "parent", "rollout_index", "step", "reward", "r2", "model")
-    assert [info[k] for k in lineage] == ["self_play", 2, "meld:d1:3", 5, 4, 0.7, 2 / 3, "abc123"]
+    lineage = ("origin", "iteration", "turn", "parent", "rollout_index", "step", "reward", "r2", "model")
+    assert [info[k] for k in lineage] == ["self_play", 2, 1, "meld:d1:3", 5, 4, 0.7, 2 / 3, "abc123"]
     assert info["row_id"] != row["extra_info"]["row_id"] and info["row_id"].startswith("meld:self:")
 
 
 def test_self_play_goes_on_for_several_iterations(make_prompt_row):
-    first = self_play_row(make_prompt_row(), rollout(reply="One."), TEMPLATES, 1, "m")
-    second = self_play_row(first, rollout(first["extra_info"]["row_id"], reply="Two."), TEMPLATES, 2, "m")
+    first = self_play_row(make_prompt_row(), rollout(reply="One."), TEMPLATES, iteration=1, model="m")
+    second = self_play_row(
+        first, rollout(first["extra_info"]["row_id"], reply="Two."), TEMPLATES, iteration=2, model="m"
+    )
     assert [t["text"] for t in second["extra_info"]["context"]] == ["Hello.", "Hi.", "I won!", "One.", "Two."]
     assert [t["speaker"] for t in second["extra_info"]["context"]] == ["Ann", "Bob", "Ann", "Bob", "Ann"]
     assert second["extra_info"]["persona"]["name"] == "Bob"
@@ -172,17 +179,25 @@ def test_a_listener_keeps_its_profile_when_its_turn_comes_again():
     alone = Dialogue("meld", "train", "d2", (Utterance("0", "Ann", "I won!", "joy"),))
     (row,) = dialogue_rows(alone, TEMPLATES)
     assert row["extra_info"]["persona"] == LISTENER
-    first = self_play_row(row, rollout(), TEMPLATES, 1, "m")
+    first = self_play_row(row, rollout(), TEMPLATES, iteration=1, model="m")
     assert first["extra_info"]["persona"]["name"] == "Ann"
-    second = self_play_row(first, rollout(first["extra_info"]["row_id"]), TEMPLATES, 2, "m")
+    second = self_play_row(first, rollout(first["extra_info"]["row_id"]), TEMPLATES, iteration=2, model="m")
     assert second["extra_info"]["persona"] == LISTENER
 
 
 def test_nobody_to_recognise(make_prompt_row):
     row = make_prompt_row(turns=(("Ann", "Hm."),), persona="Ann")
-    assert self_play_row(row, rollout(), TEMPLATES, 1, "m") is None
-    kept, counts = grown([row], [rollout()])
-    assert len(kept) == 1 and counts["nobody_to_recognise"] == 1
+    assert self_play_row(row, rollout(), TEMPLATES, iteration=1, model="m") is None
+    assert len(grown([row], [rollout()])[0]) == 1
+
+
+def test_feelings_that_are_no_labels_are_dropped_from_the_new_label(make_prompt_row):
+    row = make_prompt_row()
+    mixed = rollout(mine={"joy": 0.6, "curiosity": 0.5})
+    new = self_play_row(row, mixed, TEMPLATES, iteration=1, model="m")
+    assert new["reward_model"]["ground_truth"] == {"joy": 1.0}
+    strange = rollout(mine={"curiosity": 0.5})
+    assert self_play_row(row, strange, TEMPLATES, iteration=1, model="m") is None
 
 
 def test_the_identity_of_a_prompt():
@@ -201,13 +216,20 @@ def test_the_identity_of_a_prompt():
 # ---- B grows ----
 
 
+def expert(row: dict, reward: float | None) -> dict:
+    return row | {
+        "response": "the expert's",
+        "response_from": {"source": "wise", "iteration": 0, "reward": reward},
+    }
+
+
 def test_grow(make_prompt_row):
     buffer = [
         make_prompt_row("a"),
-        make_prompt_row("b", turns=(("Ann", "No."), ("Bob", "Why?"))),
+        expert(make_prompt_row("b", turns=(("Ann", "No."), ("Bob", "Why?"))), 0.6),
         make_prompt_row("c", (("Cyd", "Ah."),)),
     ]
-    buffer[1]["response"] = "the expert's"
+    kept_before = copy.deepcopy(buffer)
     rollouts = [
         rollout("a", 0.5),
         rollout("a", 0.9, index=1, reply="Best."),
@@ -216,28 +238,82 @@ def test_grow(make_prompt_row):
     ]
     kept, counts = grown(buffer, rollouts)
     assert [r["extra_info"]["row_id"] for r in kept[:3]] == ["a", "b", "c"]
-    # The best response replaces what was there; without a good one it stays.
     assert [r["response"] for r in kept] == [rollouts[1]["response"], "the expert's", None, None]
-    source = kept[0]["response_from"]
-    taken = rollouts[1]
+    source, taken = kept[0]["response_from"], rollouts[1]
     assert source.pop("model") and source == {
         "source": "rollout", "iteration": 1, "step": taken["step"], "rollout_index": taken["rollout_index"],
         "reward": taken["score"], "r2": taken["r2"],
     }  # fmt: skip
-    assert kept[1]["response_from"] is None  # untouched
+    assert kept[1] == buffer[1]  # untouched
     assert kept[3]["extra_info"]["parent"] == "a" and kept[3]["extra_info"]["reward"] == 0.9
     assert kept[3]["extra_info"]["context"][-1] == {"speaker": "Bob", "text": "Best."}
-    assert counts == {"prompts": 3, "best_responses": 1, "self_play_added": 1, "dropped_by_mix": 0, "rows": 4}
-    assert buffer[0]["response"] is None  # the old buffer is left alone
+    assert counts == {
+        "prompts": 3, "best_responses": 1, "responses_replaced": 1, "responses_withdrawn": 0,
+        "self_play_added": 1, "dropped_as_same_reply": 0, "dropped_by_mix": 0, "rows": 4, "with_response": 2,
+    }  # fmt: skip
+    assert buffer == kept_before  # the old buffer is left alone
+
+
+@pytest.mark.parametrize(
+    ("own", "new", "kept"),
+    [
+        (0.6, 0.5, "own"),  # a right expert's answer is not overwritten by a worse rollout
+        (0.6, 0.7, "new"),
+        (0.6, 0.6, "new"),  # as good: the later one, which has an r2
+        (0.3, 0.5, "new"),
+        (0.3, None, "none"),  # the expert names a wrong label: only the prompt stays
+        (0.3, 0.35, "none"),
+        (0.5, None, "own"),
+        (None, 0.35, "none"),
+    ],
+)
+def test_the_best_response_ever_above_the_threshold(make_prompt_row, own, new, kept):
+    row = make_prompt_row("a") if own is None else expert(make_prompt_row("a"), own)
+    chosen = rollout("a", new or 0.0)
+    (after, *_), _ = grown([row], [] if new is None else [chosen], min_reward=0.4)
+    assert after["response"] == {"own": "the expert's", "new": chosen["response"], "none": None}[kept]
+    assert (after["response_from"] is None) == (kept == "none")
+
+
+def test_an_expert_of_an_older_run_is_scored_when_it_is_compared(make_prompt_row):
+    said = "{'last_emotions': {'joy': 1.0}, 'my_emotions': {'joy': 1.0}, 'my_output': 'Good.'}"
+    for label, stays in (({"joy": 1.0}, True), ({"anger": 1.0}, False)):
+        row = expert(make_prompt_row("a", label=label), None) | {"response": f"<think>a</think>{said}"}
+        ((after, *_), _) = grown([row], [], min_reward=0.4)
+        assert (after["response"] is not None) is stays
+
+
+def test_a_group_is_scored_as_the_trainer_scores_it(make_prompt_row):
+    row = make_prompt_row(label={"joy": 1.0})
+
+    def answer(last: str) -> str:
+        return f"<think>a</think>{{'last_emotions': {last}, 'my_emotions': {{'joy': 1}}, 'my_output': 'So.'}}"
+
+    texts = [answer("{'joy': 1.0}"), answer("{'joy': 0.5, 'anger': 0.5}"), "nonsense"]
+    group = scored(row, texts)
+    # By hand (Eq. 10): one-hot label and weight p give p / (2 - p). E_top3 is joy, anger: r2 1/3, 2/3, 0.
+    assert [s["score"] for s in group] == pytest.approx([1.1, 0.1 + 0.5 / 1.5, 0.0])
+    assert [s["r2"] for s in group] == pytest.approx([1 / 3, 2 / 3, 0.0])
+    assert [s["rollout_index"] for s in group] == [0, 1, 2] and group[0]["response"] == texts[0]
+
+
+def test_one_reply_does_not_fill_b(make_prompt_row):
+    buffer = [make_prompt_row(f"p{i}", turns=(("Ann", f"Line {i}."),)) for i in range(12)]
+    rollouts = [rollout(f"p{i}", reply="So." if i else "Other.", mine={"neutral": 1.0}) for i in range(12)]
+    kept, counts = grown(buffer, rollouts, same_reply=0.02)
+    replies = Counter(
+        r["extra_info"]["context"][-1]["text"] for r in kept if r["extra_info"]["origin"] == "self_play"
+    )
+    assert replies == {"So.": 2, "Other.": 1} and counts["dropped_as_same_reply"] == 9
 
 
 def test_rows_are_not_added_twice(make_prompt_row):
     twins = [make_prompt_row("a"), make_prompt_row("b")]  # two prompts with one content
-    kept, counts = grown(twins, [rollout("a"), rollout("b")])
+    kept, counts = grown(twins, [rollout("a", mine=FELT), rollout("b", mine=FELT)])
     assert counts["self_play_added"] == 1 and counts["duplicates"] == 1
-    again, counts = grown(kept, [rollout("a", reply=" Good  for you! ")], iteration=2)
+    again, counts = grown(kept, [rollout("a", reply=" Good  for you! ", mine=FELT)], iteration=2)
     assert counts["duplicates"] == 1 and len(again) == len(kept)
-    more, counts = grown(kept, [rollout("a", reply="Really?")], iteration=2)
+    more, counts = grown(kept, [rollout("a", reply="Really?", mine=FELT)], iteration=2)
     assert counts["self_play_added"] == 1 and len(more) == len(kept) + 1
     assert len({r["extra_info"]["row_id"] for r in more}) == len(more)
 
@@ -249,7 +325,7 @@ def test_strangers_raise(make_prompt_row):
 
 def test_the_mix_limits_each_origin(make_prompt_row):
     buffer = [make_prompt_row(f"p{i}", turns=(("Ann", f"Line {i}."),)) for i in range(20)]
-    rollouts = [rollout(f"p{i}") for i in range(20)]
+    rollouts = [rollout(f"p{i}", mine={"neutral": 1.0}) for i in range(20)]  # as the original rows
     kept, counts = grown(buffer, rollouts, mix={"original": 6, "self_play": 3})
     assert Counter(r["extra_info"]["origin"] for r in kept) == {"original": 6, "self_play": 3}
     assert (counts["dropped_by_mix"], counts["rows"]) == (31, 9)
@@ -263,7 +339,7 @@ def test_the_mix_limits_each_origin(make_prompt_row):
 
 def test_self_play_keeps_the_theme(make_prompt_row):
     row = make_prompt_row("a", theme="parting")
-    new = self_play_row(row, rollout("a"), PromptTemplates("{theme}", "{history}"), 1, "m")
+    new = self_play_row(row, rollout("a"), PromptTemplates("{theme}", "{history}"), iteration=1, model="m")
     assert new["extra_info"]["theme"] == "parting" and new["prompt"][0]["content"] == "parting"
 
 
@@ -272,18 +348,19 @@ def test_the_draw_is_recorded(make_prompt_row):
         make_prompt_row(f"p{i}", turns=(("Ann", f"Line {i}."),), label={"joy" if i % 2 else "fear": 1.0})
         for i in range(8)
     ]
-    rollouts = [rollout(f"p{i}", mine={"anger": 0.9, "joy": 0.2}) for i in range(8)]
-    settings = {"iteration": 1, "model": "abc", "min_reward": 0.1, "seed": 5}
+    best = {f"p{i}": rollout(f"p{i}", mine={"joy": 0.9, "fear": 0.2}) for i in range(8)}
+    lineage = {"iteration": 1, "model": "abc"}
+    played = [self_play_row(row, best[f"p{i}"], TEMPLATES, **lineage) for i, row in enumerate(buffer)]
     mix = {"original": 4, "self_play": 3}
-    kept, _, draw = grow(buffer, rollouts, TEMPLATES, mix=mix, **settings)
+    kept, _, draw = grow(buffer, best, played, min_reward=0.1, same_reply=1.0, seed=5, mix=mix, **lineage)
     assert draw == {
         "limit": mix,
         "seed": 5,
         "before": {
             "original": {"meld": {"fear": 4, "joy": 4}},
-            "self_play": {"meld": {"anger": 8}},
+            "self_play": {"meld": {"joy": 8}},
         },
-        "after": {"original": {"meld": {"fear": 2, "joy": 2}}, "self_play": {"meld": {"anger": 3}}},
+        "after": {"original": {"meld": {"fear": 2, "joy": 2}}, "self_play": {"meld": {"joy": 2}}},
         "row_ids": [r["extra_info"]["row_id"] for r in kept],
     }
 
@@ -313,79 +390,6 @@ def test_the_first_buffer_s_draws_are_recorded(tmp_path, make_prompt_row):
     assert draws["cold_start"]["after"] == {"original": {"meld": {"neutral": 2}}}
 
 
-def test_draw_mix_of_nothing():
-    assert draw_mix([], MIX, 1) == []
-
-
-# ---- stratified draws ----
-
-
-def labelled(counts: dict[tuple[str, str], int]) -> list[dict]:
-    return [
-        {
-            "data_source": corpus,
-            "reward_model": {"ground_truth": {label: 1.0, "other": None}},
-            "extra_info": {"labels": LABELS[corpus]},
-        }
-        for (corpus, label), count in counts.items()
-        for _ in range(count)
-    ]
-
-
-def strata(rows, places) -> Counter:
-    return Counter((rows[i]["data_source"], next(iter(ground_truth(rows[i])))) for i in places)
-
-
-def test_shares_are_kept():
-    counts = {("meld", "joy"): 60, ("meld", "fear"): 30, ("iemocap", "sad"): 10}
-    rows = labelled(counts)
-    assert strata(rows, draw_stratified(rows, 10, 1)) == {
-        ("meld", "joy"): 6, ("meld", "fear"): 3, ("iemocap", "sad"): 1,
-    }  # fmt: skip
-
-
-def test_largest_remainders_fill_up():
-    rows = labelled({("meld", "joy"): 5, ("meld", "fear"): 3, ("meld", "anger"): 2})
-    # Quotas of 4 rows: 2.0, 1.2, 0.8.
-    assert strata(rows, draw_stratified(rows, 4, 1)) == {
-        ("meld", "joy"): 2,
-        ("meld", "fear"): 1,
-        ("meld", "anger"): 1,
-    }
-
-
-def test_the_same_label_of_two_corpora_is_two_strata():
-    rows = labelled({("meld", "neutral"): 10, ("iemocap", "neutral"): 10})
-    for seed in range(5):
-        drawn = strata(rows, draw_stratified(rows, 10, seed))
-        assert drawn == {("meld", "neutral"): 5, ("iemocap", "neutral"): 5}
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from([(c, label) for c in LABELS for label in LABELS[c]]), st.integers(1, 30), min_size=1
-    ),
-    st.integers(0, 80),
-    st.integers(0, 9),
-)
-def test_draws_are_exact_seeded_and_near_the_quota(counts, most, seed):
-    rows = labelled(counts)
-    drawn = draw_stratified(rows, most, seed)
-    assert drawn == sorted(set(drawn)) and len(drawn) == min(most, len(rows))
-    assert set(drawn) <= set(range(len(rows)))
-    assert draw_stratified(rows, most, seed) == drawn
-    for key, share in strata(rows, drawn).items():
-        assert abs(share - min(most, len(rows)) * counts[key] / len(rows)) < 1 + 1e-9
-
-
-def test_draws_without_a_limit_and_with_places():
-    rows = labelled({("meld", "joy"): 3})
-    assert draw_stratified(rows, None, 1) == draw_stratified(rows, 3, 1) == [0, 1, 2]
-    assert set(draw_stratified(rows, 2, 1, [10, 20, 30])) < {10, 20, 30}
-    many = labelled({("meld", "joy"): 50})
-    assert len({tuple(draw_stratified(many, 5, seed)) for seed in range(10)}) > 1
-
-
 # ---- Parquet ----
 
 
@@ -394,7 +398,7 @@ def test_rows_survive_parquet(tmp_path, make_prompt_row):
         make_prompt_row("a", label={"joy": 0.25, "fear": 0.75}),
         make_prompt_row("b", turns=(("Ann", "Caf\u00e9 \U0001f600?"),)),
     ]
-    kept, _ = grown(buffer, [rollout("a", reply="D\u00e9j\u00e0 \U0001f600")])
+    kept, _ = grown(buffer, [rollout("a", reply="D\u00e9j\u00e0 \U0001f600", mine=FELT)])
     path = tmp_path / "deep" / "buffer.parquet"
     assert write_rows(kept, path) == 3
     assert [p.name for p in path.parent.iterdir()] == ["buffer.parquet"]
@@ -407,7 +411,9 @@ def test_rows_survive_parquet(tmp_path, make_prompt_row):
         for name in ("data_source", "prompt", "response"):
             assert after[name] == before[name]
     # What was read is a buffer again: the second turn of the flywheel starts from it.
-    rewritten, counts = grown(back, [rollout(back[2]["extra_info"]["row_id"], reply="Again.")], iteration=2)
+    rewritten, counts = grown(
+        back, [rollout(back[2]["extra_info"]["row_id"], reply="Again.", mine={"fear": 1.0})], iteration=2
+    )
     assert counts["self_play_added"] == 1
     assert rewritten[3]["extra_info"]["parent"] == back[2]["extra_info"]["row_id"]
     write_rows(rewritten, path)
@@ -453,7 +459,7 @@ def test_rollouts_are_read_in_step_order(tmp_path):
         table = pa.Table.from_pylist([rollout("a", step=step), rollout("b", step=step)])
         pq.write_table(table, tmp_path / f"step_{step:06d}.parquet")
     (tmp_path / "step_000011.part").write_bytes(b"unfinished")
-    read = read_rollouts(tmp_path)
+    read = list(read_rollouts(tmp_path))
     assert [r["step"] for r in read] == [1, 1, 2, 2, 10, 10]
     assert read[0] == rollout("a", step=1)
-    assert read_rollouts(tmp_path / "none") == []
+    assert list(read_rollouts(tmp_path / "none")) == []

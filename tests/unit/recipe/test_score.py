@@ -74,7 +74,7 @@ def test_what_cannot_be_scored(arguments, said):
 def test_a_run_s_settings_are_not_changed_and_its_checkpoints_are_there(run):
     with pytest.raises(ValueError, match="data.max_prompt_length=9: a run is scored with its own settings"):
         configured([f"RUN={run}", "data.max_prompt_length=9"])
-    with pytest.raises(ValueError, match="no checkpoint rl, retrained yet"):
+    with pytest.raises(ValueError, match="no checkpoint rl_1, retrained_1, rl_2, retrained_2 yet"):
         configured([f"RUN={run}"])
     with pytest.raises(ValueError, match="evaluate.sample: .*; see conf/self_emo.yaml"):
         configured([f"RUN={run}", "evaluate.sample=3", "evaluate.stages=[cold]"])

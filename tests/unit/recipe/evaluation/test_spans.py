@@ -39,14 +39,6 @@ ANSWERS = {
         '{"last_emotions": {"joy": 1}, "my_output": "Zoë 😀 你好 e\u0301 {x}", "my_emotions": {"fear": 1}}',
         ('{"joy": 1}', '{"fear": 1}', "Zoë 😀 你好 e\u0301 {x}"),
     ),
-    "text between": (
-        'é {so} it is: {"last_emotions": {"joy": 1}, "my_emotions": {"fear": 1}, "my_output": "a}"}',
-        ('{"joy": 1}', '{"fear": 1}', "a}"),
-    ),
-    "triple quotes": (
-        "{'last_emotions': {'joy': 1}, 'my_emotions': {'fear': 1}, 'my_output': '''a\n'b'''}",
-        ("{'joy': 1}", "{'fear': 1}", "a\n'b"),
-    ),
 }
 
 

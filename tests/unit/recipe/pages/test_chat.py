@@ -96,7 +96,7 @@ def test_a_runs_last_checkpoint_is_the_one_to_talk_to(tmp_path, checkpoint):
     (run / "state.json").write_text("{}")
     assert chat.from_run(str(run)).path == str(run / "iter_2/rl/model")
     assert chat.from_run(f"{run}:cold").name == "mine:cold"
-    with pytest.raises(ValueError, match="no checkpoint 'retrained'; it has cold, rl"):
+    with pytest.raises(ValueError, match="no checkpoint 'retrained'; choose one of cold, rl_1, rl_2"):
         chat.from_run(f"{run}:retrained")
     with pytest.raises(ValueError, match="no run, there is no state.json"):
         chat.from_run(str(tmp_path))

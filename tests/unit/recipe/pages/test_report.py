@@ -82,7 +82,7 @@ def test_the_papers_own_settings_agree_with_table_12(root):
 
 
 def test_groups_on_the_page(run):
-    stages = read_rl_stages(run, min_reward=0.1)
+    stages = read_rl_stages(run)
     assert [stage.name for stage in stages] == ["iter_1/rl", "iter_2/rl"]
     everything = shown_groups(stages, most=1000)
     assert len(everything) == sum(len(stage.groups) for stage in stages)

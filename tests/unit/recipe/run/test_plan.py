@@ -121,7 +121,12 @@ def test_offloading_frees_the_gpu_while_it_generates():
 
 def test_steps_tokens_and_hours_by_hand():
     config = composed("plan.start_seconds=0", "evaluate.stages=[rl]")
-    cold, rl, retrained, evaluation = phases(config, architecture(config), 22703, 5217)
+    found = phases(config, architecture(config), 22703, 5217)
+    cold, rl, played, retrained, *_, evaluation = found
+    assert [phase.name.split(",")[0] for phase in found] == [
+        "cold start (SFT)", "RL 1 (SELF-GRPO)", "self-play 1", "retraining 1 (SFT)",
+        "RL 2 (SELF-GRPO)", "self-play 2", "retraining 2 (SFT)", "evaluation", "evaluation",
+    ]  # fmt: skip
     assert (cold.steps, cold.tokens) == (1000 // 64 * 2, 1000 // 64 * 2 * 64 * 1050)
     assert cold.hours == pytest.approx(8 * QWEN3_8B * cold.tokens / (8 * 989e12 * 0.35) / 3600)
     assert rl.steps == 15000 // 64 * 3
@@ -135,7 +140,11 @@ def test_steps_tokens_and_hours_by_hand():
         + 8 * QWEN3_8B * answers * 1050 / (peak * 0.35)  # update with checkpointing
     )
     assert rl.hours == pytest.approx(seconds)
-    assert retrained.steps == 15000 // 64 * 2  # the best response of every original prompt
+    # 8,000 dialogues of Table 2 go on for two turns of eight answers each.
+    assert (played.steps, played.tokens) == (2, 2 * 8000 * 8 * 1050)
+    reading, decoding = 2 * QWEN3_8B * 16000 * 700 / (peak * 0.45), 2 * QWEN3_8B * 16000 * 8 * 350
+    assert played.hours == pytest.approx(reading + decoding / (peak * 0.04))
+    assert retrained.steps == 23000 // 64 * 2  # the best response to every prompt of B
     assert evaluation.steps == 21 and evaluation.tokens == 5217 * 1050
 
 

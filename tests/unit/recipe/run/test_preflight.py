@@ -162,7 +162,7 @@ def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_fo
             "algorithm.adv_estimator": "grpo",
             "flywheel.mix.original": 100_000,
             "flywheel.mix.self_play": 0,
-            "evaluate.stages": ["cold", "rl"],
+            "flywheel.turns": 0,
         },
     }
 

@@ -73,7 +73,10 @@ def test_every_row_of_table_12(model, path):
     )
     assert config.algorithm.adv_estimator == "self_grpo" and role.rollout.name == "vllm"
     assert config.flywheel.mix == {"original": 15_000, "self_play": 8_000}  # Table 2
-    assert (config.flywheel.retrain_from, config.flywheel.min_reward) == ("base", 0.1)
+    assert (config.flywheel.retrain_from, config.flywheel.min_reward) == ("base", 0.4)
+    # The whole method: RL sees self-play rows only from the second iteration on.
+    assert (config.flywheel.iterations, config.flywheel.turns) == (2, 2)
+    assert config.self_emo.lambda_max == 1.0
 
 
 def test_verl_s_own_objects_hold_table_12():
