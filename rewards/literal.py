@@ -182,7 +182,9 @@ def _resolved(quoted: str, dialect: Dialect, too_long: str) -> str:
 
 # ---- why a text is no such dictionary ----
 # Only names the fault, for the counts of a run and for an expert who is asked again: nothing here can make
-# an answer valid.
+# an answer valid. A value of another kind is looked at for so many characters, then called no literal.
+
+_LOOK = 4_000
 
 _ATOM = (
     rf"(?:[bB]?{_PYTHON_TEXT}|[+-]*+(?:[0-9]|\.[0-9])[\w.]*+(?:[+-][0-9][\w.]*+)?"
@@ -205,15 +207,17 @@ def _fault(text: str, at: int, keys: list[str]) -> str:
     key = _KEY.match(text, at)
     if key is None:
         empty = not keys and text.startswith("}", at)
-        return "bad_key" if empty or _OTHER_KEY.match(text, at) else "no_dict"
+        return "bad_key" if empty or _OTHER_KEY.match(text, at, at + _LOOK) else "no_dict"
     name = _resolved(key[1], _PYTHON, "bad_key")
     at = key.end()
     if len(keys) == MAX_ENTRIES or name in keys or name not in ("last_emotions", "my_emotions", "my_output"):
         return "bad_key"
     if name == "my_output":
-        return "empty_reply" if _OTHER.match(text, at) and not _TEXT.match(text, at) else "no_dict"
+        return (
+            "empty_reply" if _OTHER.match(text, at, at + _LOOK) and not _TEXT.match(text, at) else "no_dict"
+        )
     if not text.startswith("{", at):
-        return "bad_map" if _OTHER.match(text, at) else "no_dict"
+        return "bad_map" if _OTHER.match(text, at, at + _LOOK) else "no_dict"
     return _fault_of_map(text, at + 1)
 
 
@@ -228,11 +232,11 @@ def _fault_of_map(text: str, at: int) -> str:
         if label is None:
             if _IN_SET.match(text, at):
                 return "bad_map"
-            return "bad_label" if _OTHER_KEY.match(text, at) else "no_dict"
+            return "bad_label" if _OTHER_KEY.match(text, at, at + _LOOK) else "no_dict"
         at = label.end()
         weight = _WEIGHT.match(text, at)
         if weight is None:
-            return "bad_weight" if _OTHER.match(text, at) else "no_dict"
+            return "bad_weight" if _OTHER.match(text, at, at + _LOOK) else "no_dict"
         at = weight.end()
         if text.startswith("}", at):
             break

@@ -54,7 +54,7 @@ _LINE_END = re.compile("[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]")
 _UNSPOKEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ParsedOutput:
     """What a rollout says, if it keeps the rule.
 
@@ -140,20 +140,18 @@ def _emotions(pairs: Any, spelling: dict[str, str], others: bool) -> dict[str, f
     if isinstance(pairs, str):
         raise Broken("bad_map")
     weights: dict[str, float] = {}
-    seen = set()
     for given, weight in pairs:
-        label = spelling.get(_fold(given))
-        name = label
+        label = spelling.get(given) or spelling.get(_fold(given))
         if label is None:
-            name = unicodedata.normalize("NFKC", given[: MAX_LABEL_CHARS + 1]).casefold()
-            if not others or not _is_plain_label(given) or name in _look_alikes(spelling):
-                raise Broken("bad_label")
             label = given
-        if name in seen:
+            if not others or not _is_plain_label(label) or _skeleton(label) in map(_skeleton, spelling):
+                raise Broken("bad_label")
+            if _skeleton(label) in map(_skeleton, weights):
+                raise Broken("duplicate_label")
+        if label in weights:
             raise Broken("duplicate_label")
         if not MIN_WEIGHT <= weight <= 1:
             raise Broken("bad_weight")
-        seen.add(name)
         weights[label] = weight
     return weights
 
@@ -185,8 +183,9 @@ def _fold(label: str) -> str:
     return label.lower() if label.isascii() else label.translate(_ASCII_LOWER)
 
 
-def _look_alikes(spelling: dict[str, str]) -> set[str]:
-    return {unicodedata.normalize("NFKC", label).casefold() for label in spelling}
+def _skeleton(label: str) -> str:
+    """The same for labels that differ in case alone, or in the form of a letter, such as its full width."""
+    return unicodedata.normalize("NFKC", label).casefold()
 
 
 def _is_plain_label(label: str) -> bool:
