@@ -14,8 +14,8 @@ from rewards.parse import parse_output
 COMPLAINTS = {
     "no_think": "the reasoning must stand between <think> and </think>",
     "many_think": "there must be exactly one <think>...</think> block, and no such tag in the reply",
-    "leading_text": "nothing may stand before <think>",
-    "text_between": "nothing may stand between </think> and the dictionary, no word and no code fence",
+    "leading_text": "<think> must be the very first thing, without a code fence or any word before it",
+    "text_between": "the dictionary must follow </think>, without a code fence or any word between",
     "no_dict": "after </think> there must be one Python dictionary of plain texts and decimal numbers, "
     "without comments, signs, prefixes or brackets around it",
     "trailing_text": "the dictionary must be the very last thing, without a code fence or any word after it",
