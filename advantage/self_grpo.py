@@ -61,14 +61,32 @@ def core_distribution(
 
 
 def secondary_rewards(
-    predictions: Sequence[Mapping[str, float] | None], label_order: Sequence[str]
+    predictions: Sequence[Mapping[str, float] | None],
+    label_order: Sequence[str],
+    min_named_weight: float = 0.0,
 ) -> list[float]:
     """How many of the group's core emotions each rollout names, in thirds (Eq. 12).
 
-    Args and errors as in `core_distribution`; returns one of {0, 1/3, 2/3, 1} per rollout.
+    Args:
+        predictions, label_order: as in `core_distribution`, which counts every weight.
+        min_named_weight: a label counts as named from this normalised weight on. 0 is the letter of Eq. 12:
+            whatever has a weight is named, which Eq. 8 hardly notices, so that r2 can be had for nothing.
+
+    Returns:
+        One of {0, 1/3, 2/3, 1} per rollout; 0 where the rule failed.
+
+    Raises:
+        ValueError: as `core_distribution`, or ``min_named_weight`` is outside [0, 1].
     """
+    if not 0.0 <= min_named_weight <= 1.0:
+        raise ValueError(f"min_named_weight must lie in [0, 1], got {min_named_weight}")
     core = core_distribution(predictions, label_order)
-    return [sum(e in normalise(p or {}) for e in core) / TOP for p in predictions]
+    shares = [normalise(p or {}) for p in predictions]
+    least = (
+        min_named_weight - 10.0**-_TIE_DIGITS
+    )  # a share that is the threshold but for its last bits counts
+    named = [{e for e, w in p.items() if w >= least} for p in shares]
+    return [sum(e in labels for e in core) / TOP for labels in named]
 
 
 def progress(step: int, total: int) -> float:
@@ -102,16 +120,21 @@ def self_grpo_advantages(
         Shape (rows,), a tensor if ``rewards`` is one, else a numpy array, in the rewards' precision.
 
     Raises:
-        ValueError: the three are not of one length and one-dimensional, or lam is outside [0, 1].
+        ValueError: the three are not of one length and one-dimensional, lam is outside [0, 1], or a reward is
+            not finite: it would make the advantages of its whole group NaN.
     """
     r = _as_float_tensor(rewards)
     r2 = _as_float_tensor(secondary).to(torch.float64)
+    # Numbers in a tensor are told apart by place, not by value: every row would be a group of its own.
+    groups = groups.tolist() if isinstance(groups, torch.Tensor) else groups
     if not (r.ndim == r2.ndim == 1 and len(r) == len(r2) == len(groups)):
         raise ValueError(
             f"rewards {tuple(r.shape)}, secondary {tuple(r2.shape)} and {len(groups)} groups do not align"
         )
     if not 0.0 <= lam <= 1.0:
         raise ValueError(f"lambda must lie in [0, 1], got {lam}")
+    _check_finite("reward", r, groups)
+    _check_finite("secondary reward", r2, groups)
     members: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
@@ -121,6 +144,14 @@ def self_grpo_advantages(
         if len(rows) > 1 and lam:
             advantages[rows] += (lam * _standardise(r2[rows], eps)).to(r.dtype)
     return advantages if isinstance(rewards, torch.Tensor) else advantages.numpy()
+
+
+def _check_finite(name: str, values: torch.Tensor, groups: Sequence[Hashable]) -> None:
+    broken = (~torch.isfinite(values)).nonzero().flatten().tolist()
+    if broken:
+        row = broken[0]
+        more = f", and {len(broken) - 1} more row(s)" if len(broken) > 1 else ""
+        raise ValueError(f"the {name} of row {row} (group {groups[row]!r}) is {values[row].item()}{more}")
 
 
 def _standardise(values: torch.Tensor, eps: float) -> torch.Tensor:

@@ -31,6 +31,6 @@ def corpus_labels(data_source: str) -> tuple[str, ...]:
 
 def heaviest(weights: dict[str, float], label_order: Sequence[str]) -> str | None:
     """The label with the largest weight, the first of ``label_order`` among equals; None if empty."""
-    if not weights:
-        return None
+    if len(weights) < 2:
+        return next(iter(weights), None)
     return max(sorted(weights, key=list(label_order).index), key=weights.__getitem__)

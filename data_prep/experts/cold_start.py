@@ -13,17 +13,20 @@ from rewards.parse import parse_output
 #: What an expert is told about an answer that breaks the rule, by the rule's reason.
 COMPLAINTS = {
     "no_think": "the reasoning must stand between <think> and </think>",
-    "many_think": "there must be exactly one <think>...</think> block",
-    "no_dict": "after </think> there must be one Python dictionary",
+    "many_think": "there must be exactly one <think>...</think> block, and no such tag in the reply",
+    "leading_text": "<think> must be the very first thing, without a code fence or any word before it",
+    "text_between": "the dictionary must follow </think>, without a code fence or any word between",
+    "no_dict": "after </think> there must be one Python dictionary of plain texts and decimal numbers, "
+    "without comments, signs, prefixes or brackets around it",
     "trailing_text": "the dictionary must be the very last thing, without a code fence or any word after it",
     "bad_key": "the dictionary must have the keys last_emotions, my_emotions and my_output, and no other",
     "bad_map": "last_emotions and my_emotions must be dictionaries of label and weight",
     "no_emotion": "last_emotions and my_emotions must each hold at least one label",
     "too_many": "last_emotions and my_emotions may hold at most three labels each",
-    "bad_label": "only the allowed labels may be used",
+    "bad_label": "only the allowed labels may be used, each as plain text",
     "duplicate_label": "a label may occur only once in a dictionary",
-    "bad_weight": "every weight must be a number above 0 and at most 1",
-    "empty_reply": "my_output must be the reply as text",
+    "bad_weight": "every weight must be a plain decimal number from 0.000001 to 1",
+    "empty_reply": "my_output must be the reply as text that can be seen",
     "long_reply": "my_output must be at most 2,000 characters long",
 }
 

@@ -44,6 +44,30 @@ def test_a_label_with_a_small_weight_counts_as_named():
     assert secondary_rewards(group, MELD) == pytest.approx([2 / 3, 1 / 3, 1 / 3])
 
 
+def test_a_label_counts_as_named_from_a_weight_on():
+    # Two labels more at 1e-6 cost R nothing that it could notice, and would earn all of r2.
+    group = [
+        {"joy": 1.0, "fear": 1e-6, "anger": 1e-6},
+        {"fear": 0.5, "anger": 0.5},
+        {"joy": 0.9, "fear": 0.1},
+    ]
+    assert secondary_rewards(group, MELD) == [1, 2 / 3, 2 / 3]
+    assert secondary_rewards(group, MELD, 0.05) == [1 / 3, 2 / 3, 2 / 3]
+    assert secondary_rewards(group, MELD, min_named_weight=0.2) == [1 / 3, 2 / 3, 1 / 3]
+    assert secondary_rewards(group, MELD, 1.0) == [0, 0, 0]
+    # It is the share that counts, not the weight as given; at the threshold a label counts.
+    assert secondary_rewards([{"joy": 0.019, "fear": 0.001}], MELD, 0.05) == [2 / 3]
+    assert secondary_rewards([{"joy": 0.95, "fear": 0.05, "anger": 0.0499}], MELD, 0.05) == [1 / 3]
+    thirds = {"joy": 0.1, "fear": 0.1, "anger": 0.1}
+    assert secondary_rewards([thirds, {}, None], MELD, 1 / 3) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("threshold", [-0.01, 1.01, float("nan"), float("inf")])
+def test_a_threshold_that_is_no_share_is_an_error(threshold):
+    with pytest.raises(ValueError, match="min_named_weight"):
+        secondary_rewards([{"joy": 1.0}], MELD, threshold)
+
+
 @pytest.mark.parametrize(
     ("group", "wanted"),
     [
@@ -176,6 +200,29 @@ def test_an_array_gives_an_array_and_is_left_alone():
 def test_misalignment_and_bad_lambda_raise(rewards, secondary, groups, lam):
     with pytest.raises(ValueError):
         self_grpo_advantages(np.array(rewards), np.array(secondary), groups, lam)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("as_tensor", [True, False])
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+def test_a_reward_that_is_no_number_names_its_row(bad, as_tensor, lam):
+    # Unnoticed it would make NaN of the whole group's advantages, and of the weights after one step.
+    make = torch.tensor if as_tensor else np.array
+    good, groups = make([1.0, 0.0, 0.5]), ["x", "y", "x"]
+    with pytest.raises(ValueError, match=rf"the reward of row 1 \(group 'y'\) is {bad}"):
+        self_grpo_advantages(make([1.0, bad, 0.5]), good, groups, lam)
+    with pytest.raises(ValueError, match="the reward of row 0 .*, and 1 more row"):
+        self_grpo_advantages(make([bad, 0.5, bad]), good, groups, lam)
+    with pytest.raises(ValueError, match=rf"the secondary reward of row 2 \(group 'x'\) is {bad}"):
+        self_grpo_advantages(good, make([0.0, 1.0, bad]), groups, lam)
+    assert np.isfinite(np.asarray(self_grpo_advantages(good, good, groups, lam))).all()
+
+
+def test_groups_may_be_numbers_in_an_array_or_a_tensor():
+    r, r2, groups = np.array([1.0, 0.0, 0.5, 0.1]), np.array([0.0, THIRD, 0.0, 1.0]), [7, 7, 3, 3]
+    wanted = self_grpo_advantages(r, r2, groups, 0.5)
+    for given_groups in (np.array(groups), torch.tensor(groups)):
+        assert np.array_equal(self_grpo_advantages(r, r2, given_groups, 0.5), wanted)
 
 
 def test_lambda_is_linear_in_the_step():

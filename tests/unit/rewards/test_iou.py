@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.iou import compute_score, normalise, weighted_iou
+from rewards.iou import compute_score, fixed_weight_twin, label_from_feelings, normalise, weighted_iou
 from rewards.labels import LABELS, corpus_labels, heaviest
 
 MELD = LABELS["meld"]
@@ -111,6 +111,9 @@ def test_the_contract_of_a_valid_answer():
         "valid": 1.0,
         "reason": "",
         "pred": "joy",
+        "twin": pytest.approx(0.1 + (7 / 9) / (11 / 9)),  # 0.7 and 0.2 of 0.9
+        "top_weight": pytest.approx(0.75),
+        "named": 2,
         "parsed": result["parsed"],
     }
     assert json.loads(result["parsed"]) == {
@@ -123,7 +126,10 @@ def test_the_contract_of_a_valid_answer():
 def test_the_contract_of_an_answer_that_breaks_the_rule():
     result = compute_score("meld", "I am happy.", struct(joy=1.0))
     assert json.loads(result.pop("parsed")) == {"last_emotions": {}, "my_emotions": {}, "my_output": ""}
-    assert result == {"score": 0.0, "iou": 0.0, "acc": 0.0, "valid": 0.0, "reason": "no_think", "pred": ""}
+    assert result == {
+        **dict.fromkeys(("score", "iou", "acc", "valid", "twin", "top_weight"), 0.0),
+        **{"reason": "no_think", "pred": "", "named": 0},
+    }
 
 
 def test_a_valid_answer_that_is_all_wrong_earns_the_bonus_alone():
@@ -142,7 +148,7 @@ def test_types_are_the_same_for_every_answer():
 
 
 @given(
-    st.dictionaries(st.sampled_from(MELD), st.floats(0, 1, exclude_min=True), min_size=1, max_size=3),
+    st.dictionaries(st.sampled_from(MELD), st.floats(1e-6, 1), min_size=1, max_size=3),
     st.dictionaries(st.sampled_from(MELD), st.floats(0, 1, exclude_min=True), min_size=1, max_size=3),
     st.booleans(),
 )
@@ -152,6 +158,12 @@ def test_the_range_of_the_reward(last, gold, keeps_the_rule):
         assert 0.1 <= result["score"] <= 1.1
         assert result["score"] == result["iou"] + 0.1
         assert result["iou"] == pytest.approx(float(exact_iou(last, gold)), rel=1e-9, abs=1e-9)
+        assert result["iou"] == weighted_iou(last, gold)
+        assert result["twin"] == weighted_iou(fixed_weight_twin(last, MELD), gold) + 0.1
+        assert result["top_weight"] == normalise(last)[result["pred"]] == max(normalise(last).values())
+        assert result["pred"] == heaviest(last, MELD) and result["named"] == len(last)
+        parsed = {"last_emotions": last, "my_emotions": last, "my_output": "Hm."}
+        assert result["parsed"] == json.dumps(parsed, ensure_ascii=False)
     else:
         assert result["score"] == 0.0
 
@@ -174,12 +186,102 @@ def test_labels_may_come_with_the_row():
 
 @pytest.mark.parametrize(
     "label",
-    [{}, {"joy": None}, {"joy": 0.0}, {"joy": -1.0, "fear": 2.0}, {"joy": float("nan")}, {"happy": 1.0}],
+    [
+        *(
+            {},
+            {"joy": None},
+            {"joy": 0.0},
+            {"joy": -1.0, "fear": 2.0},
+            {"happy": 1.0},
+            {"joy": 1.0, "Joy": 1.0},
+        ),
+        *({"joy": float("nan")}, {"joy": float("inf")}, {"joy": 1.0, "fear": np.float32("nan")}),
+        *({"joy": "1.0"}, {"joy": True}, {"joy": [1.0]}, {1: 1.0}, {None: 1.0}),
+        # One level of JSON too many or too few, and other things that are no mapping.
+        *('{"joy": 1.0}', b'{"joy": 1.0}', "joy", "", None, 1.0, float("nan"), ["joy"], [["joy", 1.0]]),
+        *(("joy", 1.0), np.array({"joy": 1.0}, dtype=object)),
+    ],
+    ids=repr,
 )
-def test_a_broken_label_stops_the_run(label):
+def test_a_broken_label_stops_the_run_and_names_the_field(label):
     for solution in (text({"joy": 1.0}), "nothing"):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"meld: reward_model\.ground_truth of a row"):
             compute_score("meld", solution, label)
+        with pytest.raises(ValueError, match=r"reward_model\.ground_truth of row meld:d1:3 .*'joy': 1\.0"):
+            compute_score("meld", solution, label, {"row_id": "meld:d1:3"})
+
+
+def test_extra_info_as_json_text_is_named_too():
+    with pytest.raises(ValueError, match="extra_info"):
+        compute_score("meld", text({"joy": 1.0}), {"joy": 1.0}, '{"row_id": "a"}')
+    with pytest.raises(ValueError, match="ground_truth"):
+        compute_score("meld", text({"joy": 1.0}), {"joy": 1.0}, {"labels": '["joy"]'})
+
+
+def test_a_soft_label_may_have_any_weights():
+    # Table 8's neutral 0.85, surprise 0.45, fear 0.25: shares 17/31, 9/31, 5/31 against 1/2 and 1/2.
+    gold = struct(neutral=0.85, surprise=0.45, fear=0.25)
+    for label in (
+        gold,
+        {k: np.float32(v) for k, v in gold.items() if v},
+        {"neutral": 17, "surprise": 9, "fear": 5},
+    ):
+        result = compute_score("meld", text({"surprise": 0.5, "neutral": 0.5}), label)
+        assert result["iou"] == pytest.approx((15.5 + 9) / (17 + 15.5 + 5), rel=1e-6)
+        assert (result["acc"], result["pred"]) == (1.0, "neutral")
+
+
+# ---- the twin with fixed weights, and the label of a self-play row ----
+
+
+@pytest.mark.parametrize(
+    ("prediction", "wanted"),
+    [
+        ({"joy": 0.5, "fear": 0.4, "anger": 0.45}, {"joy": 0.7, "anger": 0.2, "fear": 0.1}),
+        ({"anger": 0.3, "surprise": 0.3, "fear": 0.3}, {"surprise": 0.7, "fear": 0.2, "anger": 0.1}),
+        ({"anger": 0.3, "surprise": 0.3, "fear": 0.31}, {"fear": 0.7, "surprise": 0.2, "anger": 0.1}),
+        ({"anger": 0.1, "joy": 0.2}, {"joy": 0.7, "anger": 0.2}),
+        ({"anger": 1e-6}, {"anger": 0.7}),
+        ({"anger": 0.5, "joy": 0.0}, {"anger": 0.7}),
+        ({e: (i + 1) / 10 for i, e in enumerate(MELD)}, {"anger": 0.7, "disgust": 0.2, "joy": 0.1}),
+        ({}, {}),
+    ],
+)
+def test_the_twin_keeps_the_ranking_alone(prediction, wanted):
+    twin = fixed_weight_twin(prediction, MELD)
+    assert twin == wanted and list(twin) == list(wanted)
+
+
+def test_the_twin_refuses_what_it_cannot_rank():
+    with pytest.raises(ValueError, match="happy"):
+        fixed_weight_twin({"happy": 1.0}, MELD)
+    with pytest.raises(ValueError, match="joy"):
+        fixed_weight_twin({"joy": float("nan")}, MELD)
+
+
+def test_the_twin_is_blind_to_confidence():
+    # One-hot: being surer raises R from 1/2 to 9/11 without a change of the ranking; the twin stays at 7/13.
+    unsure = {"joy": 2 / 3, "fear": 0.3, "anger": 1 / 30}
+    sure = {"joy": 0.9, "fear": 0.06, "anger": 0.04}
+    for prediction, iou in ((unsure, 1 / 2), (sure, 9 / 11)):
+        result = compute_score("meld", text(prediction), {"joy": 1.0})
+        assert result["iou"] == pytest.approx(iou)
+        assert result["twin"] == pytest.approx(0.1 + 7 / 13)
+    wrong = compute_score("meld", text({"fear": 0.5, "joy": 0.49, "anger": 0.01}), {"joy": 1.0})
+    assert wrong["twin"] == pytest.approx(0.1 + 2 / 18)
+    assert compute_score("meld", text({"anger": 1.0}), {"joy": 1.0})["twin"] == 0.1
+
+
+def test_feelings_that_the_corpus_has_no_word_for_make_no_label():
+    said = json.loads(
+        compute_score("meld", text({"joy": 1}, {"Joy": 0.6, "curiosity": 0.5}), {"joy": 1})["parsed"]
+    )
+    assert said["my_emotions"] == {"joy": 0.6, "curiosity": 0.5}
+    assert label_from_feelings(said["my_emotions"], MELD) == {"joy": 1.0}
+    assert label_from_feelings({"joy": 0.6, "fear": 0.2, "awe": 1}, np.array(MELD)) == pytest.approx(
+        {"joy": 0.75, "fear": 0.25}
+    )
+    assert label_from_feelings({"curiosity": 1.0}, MELD) == label_from_feelings({}, MELD) == {}
 
 
 def test_an_unknown_corpus_is_an_error():
