@@ -17,9 +17,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from data_prep.prompt import PromptTemplates, render
-from data_prep.rows import ground_truth, make_row
+from data_prep.rows import gold_label, make_row
 from rewards.iou import normalise
-from rewards.labels import heaviest
 
 
 def read_rollouts(folder: str | Path) -> list[dict[str, Any]]:
@@ -211,8 +210,7 @@ def draw_record(
 
 
 def _stratum(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    info = row["extra_info"]
-    return info["origin"], row["data_source"], heaviest(ground_truth(row), info["labels"])
+    return row["extra_info"]["origin"], row["data_source"], gold_label(row)
 
 
 def draw_stratified(
@@ -226,10 +224,9 @@ def draw_stratified(
     places = list(range(len(rows))) if places is None else list(places)
     if most is None or len(rows) <= most:
         return places
-    strata: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    strata: dict[tuple[str, str], list[int]] = defaultdict(list)
     for place, row in zip(places, rows, strict=True):
-        labels = row["extra_info"]["labels"]
-        strata[row["data_source"], heaviest(ground_truth(row), labels)].append(place)
+        strata[row["data_source"], gold_label(row)].append(place)
     quotas = {key: most * len(members) / len(rows) for key, members in strata.items()}
     share = {key: int(quota) for key, quota in quotas.items()}
     for key in sorted(quotas, key=lambda k: share[k] - quotas[k])[: most - sum(share.values())]:

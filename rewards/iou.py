@@ -56,7 +56,7 @@ def weighted_iou(prediction: Mapping[str, float], label: Mapping[str, float]) ->
 def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: Mapping[str, float],
+    ground_truth: Mapping[str, float | None],
     extra_info: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _literal(text: str) -> Any:
         return None
 
 
-def _from_tree(node: ast.expr) -> Any:
+def _from_tree(node: ast.expr | None) -> Any:
     if isinstance(node, ast.Dict):
         if any(key is None for key in node.keys):  # {**other}
             raise ValueError("unpacking is no literal")

@@ -24,16 +24,15 @@ def moments(
     found = ends + list(itertools.pairwise(points))
     if {"cold", "rl"} <= records.keys() and ends:
         # The test splits have no self-reward: what RL was paid at its first and at its last steps.
-        found.append(
-            tuple(
-                circularity.Point(
-                    f"the checkpoint {STAGE_NAMES[name]} (test splits)",
-                    [r["acc"] for r in records[name]],
-                    paid.self_rewards,
-                )
-                for name, paid in (("cold", ends[0][0]), ("rl", ends[-1][1]))
+        before, after = (
+            circularity.Point(
+                f"the checkpoint {STAGE_NAMES[name]} (test splits)",
+                [r["acc"] for r in records[name]],
+                paid.self_rewards,
             )
+            for name, paid in (("cold", ends[0][0]), ("rl", ends[-1][1]))
         )
+        found.append((before, after))
     return found
 
 
@@ -58,7 +57,7 @@ def diversity_of(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None
 
 def drift_charts(buffers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[figures.Figure]:
     """Of the last buffer, one per corpus."""
-    last = next(reversed(buffers), None)
+    last = next(reversed(list(buffers)), "")
     return [
         figures.drift_chart(drift, f"{corpus}, B after {last}")
         for corpus, drift in circularity.label_drift(buffers.get(last, [])).items()
