@@ -40,8 +40,8 @@ test: setup lint ## all tests: unit tests, then one real turn of the flywheel (1
 test-unit: setup ## the unit tests alone (2 minutes)
 	@$(UNIT)
 
-lint: setup ## ruff: style and formatting
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: setup ## style and formatting (ruff), who imports whom (import-linter), types (mypy)
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(dir $(PY))lint-imports --no-logo --no-cache && $(PY) -m mypy
 
 ablate: setup ## Table 2, setting after setting over seeds: make ablate [MODEL=...] [RAW_DIR=...] [NAME=...] [SEEDS=1,2,3]
 	@$(PY) -m recipe.ablate $(SHORT) $(if $(SEEDS),SEEDS=$(SEEDS)) $(ARGS)

@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -212,7 +212,7 @@ def share_above(lengths: Mapping[int, int], limit: int) -> float:
     return sum(n for length, n in lengths.items() if length > limit) / sum(lengths.values())
 
 
-def _token_counter(folder: str | Path):
+def _token_counter(folder: str | Path) -> Callable[[list[list[dict[str, str]]]], list[int]]:
     from transformers import AutoTokenizer
 
     if not Path(folder).is_dir():
@@ -296,7 +296,7 @@ def _label_bars(parts: Sequence[Part], labels: Sequence[str]) -> str:
 
 def _histogram(parts: Sequence[Part], name: str, what: str, unit: str) -> str:
     """Shares of rows by length; what is longer than 99.5 % of all rows is left out of the picture."""
-    together = sum((getattr(part, name) for part in parts), Counter())
+    together: Counter[int] = sum((getattr(part, name) for part in parts), Counter())
     values = np.array(sorted(together))
     reached = np.cumsum([together[value] for value in values])
     right = int(values[np.searchsorted(reached, 0.995 * reached[-1])])

@@ -13,12 +13,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from data_prep.corpora import read_corpora
 from data_prep.corpora.dialogue import DataError, Dialogue
 from data_prep.files import write_json
+
+if TYPE_CHECKING:  # it takes a while to import
+    from datasketch import MinHash
 
 #: Shorter utterances ("Okay.", "I don't know.") are the same everywhere and leak nothing.
 MIN_CHARACTERS = 31
@@ -143,14 +147,14 @@ def _pairs(text: str) -> frozenset[tuple[str, str]]:
 
 
 @functools.cache
-def _empty_minhash():
+def _empty_minhash() -> MinHash:
     # Made once: drawing the permutations takes longer than hashing a text with them.
     from datasketch import MinHash
 
     return MinHash(num_perm=PERMUTATIONS, seed=1)
 
 
-def _minhash(pairs: frozenset[tuple[str, str]]):
+def _minhash(pairs: frozenset[tuple[str, str]]) -> MinHash:
     hashed = _empty_minhash().copy()
     hashed.update_batch([" ".join(pair).encode() for pair in pairs])
     return hashed

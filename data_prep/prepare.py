@@ -79,7 +79,7 @@ def choose_responder(speakers: Sequence[str], i: int) -> str | None:
     """Who answers utterance ``i``: the next other speaker, else the last other one, else nobody."""
     others = [s for s in speakers[i + 1 :] if s != speakers[i]]
     before = [s for s in reversed(speakers[:i]) if s != speakers[i]]
-    return (others or before or [None])[0]
+    return next(iter(others or before), None)
 
 
 def prepare(

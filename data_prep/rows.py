@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewards.labels import LABELS
+from rewards.labels import LABELS, heaviest
 
 _ALL_LABELS = sorted({label for labels in LABELS.values() for label in labels})
 _TURN = pa.struct([("speaker", pa.string()), ("text", pa.string())])
@@ -126,6 +126,18 @@ def make_row(
 def ground_truth(row: Mapping[str, Any]) -> dict[str, float]:
     """A row's label as label -> weight, without the empty fields of the Parquet struct."""
     return {k: v for k, v in row["reward_model"]["ground_truth"].items() if v is not None}
+
+
+def gold_label(row: Mapping[str, Any]) -> str:
+    """The heaviest label of a row.
+
+    Raises:
+        ValueError: the row has no label.
+    """
+    label = heaviest(ground_truth(row), row["extra_info"]["labels"])
+    if label is None:
+        raise ValueError(f"row {row['extra_info']['row_id']} has no label; prepare the data again")
+    return label
 
 
 #: Rows held as Python objects, and how many times as many (then Arrow's, far smaller) make a row group:

@@ -1,0 +1,1 @@
+"""Around a run: building the environment, `make doctor`, submission, container and cluster files."""

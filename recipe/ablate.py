@@ -77,7 +77,7 @@ def commands(arguments: Sequence[str], root: Path) -> tuple[str, dict[tuple[str,
     name, seeds = given.get("NAME") or "ablation", given.get("SEEDS") or "1,2,3"
     if not all(seed.strip().isdigit() for seed in seeds.split(",")):
         raise ValueError(f"SEEDS={seeds}: give whole numbers with commas between them")
-    found = {}
+    found: dict[tuple[str, int], list[str]] = {}
     for seed in map(int, seeds.split(",")):
         for setting, experiment in SETTINGS.items():
             stages = ["evaluate.stages=[base,cold,rl,retrained]"] if experiment is None else []

@@ -126,7 +126,7 @@ def label_from_feelings(feelings: Mapping[str, float], labels: Sequence[str]) ->
 def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: Mapping[str, float],
+    ground_truth: Mapping[str, float | None],
     extra_info: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> dict[str, Any]:

@@ -191,7 +191,10 @@ def settings_of(config: Any) -> Settings | None:
     """
     from omegaconf import OmegaConf
 
-    return None if config.kind == "offline" else Settings.of(OmegaConf.to_container(config, resolve=True))
+    if config.kind == "offline":
+        return None
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    return Settings.of(content)
 
 
 def ask_all(requests: Sequence[Request], settings: Settings, cache: str | Path, title: str) -> Answers:
@@ -289,7 +292,7 @@ class _Asker:
                 {"role": "user", "content": f"That cannot be used: {complaint}. Answer again, completely."},
             ]
         self.answers.rejects.append(
-            {"name": request.name, "endpoint": endpoint.name, "reason": complaint, "answer": text}
+            {"name": request.name, "endpoint": endpoint.name, "reason": complaint or "", "answer": text}
         )
 
     async def _answer(

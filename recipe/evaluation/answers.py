@@ -11,10 +11,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from data_prep.rows import ground_truth
+from data_prep.rows import gold_label, ground_truth
 from recipe.evaluation.measures import INVALID
 from rewards.iou import compute_score, normalise
-from rewards.labels import heaviest
 
 
 def read_answers(folder: str | Path) -> dict[str, list[str]]:
@@ -44,7 +43,7 @@ def score_answers(
     records = []
     for row in rows:
         info, gold = row["extra_info"], ground_truth(row)
-        label = heaviest(gold, info["labels"])
+        label = gold_label(row)
         fields = ("score", "iou", "acc", "valid", "reason", "parsed", "pred")
         scored = []
         for text in answers[info["row_id"]]:

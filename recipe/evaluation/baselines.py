@@ -20,9 +20,8 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 from scipy.special import logsumexp
 
-from data_prep.rows import ground_truth
+from data_prep.rows import gold_label
 from recipe.evaluation.circularity import is_self_labelled
-from rewards.labels import heaviest
 from rewards.parse import MAX_EMOTIONS
 
 Row = Mapping[str, Any]
@@ -55,7 +54,9 @@ class TfIdf:
 
     def transform(self, texts: Sequence[Sequence[str]]) -> csr_matrix:
         """Shape (texts, terms): count times idf, each row of Euclidean length 1 (or empty)."""
-        values, columns, ends = [], [], [0]
+        values: list[np.ndarray] = []
+        columns: list[int] = []
+        ends = [0]
         for text in texts:
             counts = Counter(self.columns[term] for term in text if term in self.columns)
             line = np.array(list(counts.values())) * self.weights[list(counts)] if counts else np.zeros(0)
@@ -104,7 +105,7 @@ def probabilities(x: csr_matrix, weights: np.ndarray) -> np.ndarray:
 
 def majority_answers(train: Sequence[Row], test: Sequence[Row]) -> dict[str, str]:
     """row_id -> the corpus's most frequent training label, in the form of an answer."""
-    answers = {}
+    answers: dict[str, str] = {}
     for _, known, asked in _per_corpus(train, test):
         label = Counter(known.values()).most_common(1)[0][0]
         answers |= {row["extra_info"]["row_id"]: _answer({label: 1.0}) for row in asked}
@@ -141,9 +142,7 @@ def _per_corpus(
         known = [r for r in train if r["data_source"] == corpus and not is_self_labelled(r)]
         if not known:
             raise ValueError(f"{corpus} has test rows but no training rows, so no baseline can be trained")
-        gold = {
-            r["extra_info"]["row_id"]: heaviest(ground_truth(r), r["extra_info"]["labels"]) for r in known
-        }
+        gold = {r["extra_info"]["row_id"]: gold_label(r) for r in known}
         yield known, gold, [r for r in test if r["data_source"] == corpus]
 
 

@@ -149,9 +149,9 @@ def describe_group(rollouts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
         row_id=row["extra_info"]["row_id"],
         corpus=row["data_source"],
         self_labelled=is_self_labelled(row),
-        accuracy=_mean([r["acc"] for r in rollouts]),
-        reward=_mean([r["score"] for r in rollouts]),
-        r2=_mean([r["r2"] for r in rollouts]),
+        accuracy=float(np.mean([r["acc"] for r in rollouts])),
+        reward=float(np.mean([r["score"] for r in rollouts])),
+        r2=float(np.mean([r["r2"] for r in rollouts])),
         lam=rollouts[0]["lam"],
         consensus=consensus,
         right=next(iter(consensus)) == gold if consensus else None,
@@ -170,7 +170,8 @@ def describe_stage(groups: Sequence[Group]) -> dict[str, float | int | None]:
     """
     gold = [g for g in groups if not g.self_labelled]
     own = [g for g in groups if g.self_labelled]
-    rewards, consensus = _mean([g.reward_part for g in groups]), _mean([g.consensus_part for g in groups])
+    rewards = _mean([g.reward_part for g in groups]) or 0.0
+    consensus = _mean([g.consensus_part for g in groups]) or 0.0
     return {
         "groups": len(groups),
         "self_groups": len(own),
@@ -181,7 +182,7 @@ def describe_stage(groups: Sequence[Group]) -> dict[str, float | int | None]:
         "wrong_consensus": _mean([not g.right for g in gold if g.right is not None]),
         "no_consensus": _mean([g.right is None for g in gold]),
         "self_bleu": _mean([g.self_bleu for g in groups if g.self_bleu is not None]),
-        "lambda_share": consensus / (rewards + consensus) if groups and rewards + consensus else None,
+        "lambda_share": consensus / (rewards + consensus) if rewards + consensus else None,
         "turned": _mean([g.turned for g in groups]),
     }
 

@@ -175,9 +175,10 @@ def verdicts(pairs: Sequence[Mapping[str, Any]], answers: Answers) -> dict[str, 
     """
     found = {}
     for pair in pairs:
-        texts = [answers.texts.get(f"judge:{pair['row_id']}:{order}") for order in ("ab", "ba")]
-        if None in texts:
+        names = [f"judge:{pair['row_id']}:{order}" for order in ("ab", "ba")]
+        if not all(name in answers.texts for name in names):
             continue
+        texts = [answers.texts[name] for name in names]
         first, second = (read_verdict(text) for _, text in texts)
         found[pair["row_id"]] = {
             aspect: {"a_first": first[aspect], "b_first": second[aspect],

@@ -89,7 +89,7 @@ def calibration(confidences: Sequence[float], right: Sequence[bool]) -> dict[str
     for c, hit in zip(confidences, right, strict=True):
         # Rounded, so that 0.6 / (0.6 + 0.2 + 0.2) falls into the same bin as 0.6.
         members[bisect_left(edges, round(c, 12), lo=1) - 1].append((c, bool(hit)))
-    bins = []
+    bins: list[dict[str, Any]] = []
     for low, high, part in zip(edges, edges[1:], members, strict=False):
         mean = np.mean(part, axis=0).tolist() if part else (None, None)
         bins.append({"low": low, "high": high, "n": len(part), "confidence": mean[0], "accuracy": mean[1]})
@@ -113,7 +113,8 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         gold, pred, labels = [r["gold"] for r in part], [r["pred"] for r in part], corpus_labels(corpus)
         scores = label_scores(gold, pred, labels)
         valid = [r for r in part if r["valid"]]
-        reliability = calibration([confidence(r) for r in valid], [r["acc"] == 1 for r in valid])
+        sure = [c for c in map(confidence, valid) if c is not None]
+        reliability = calibration(sure, [r["acc"] == 1 for r in valid])
         table[corpus] = {
             "n": len(part),
             "accuracy": float(np.mean([r["acc"] for r in part])),

@@ -98,4 +98,6 @@ def _place(text: str, node: ast.expr) -> Span:
     def place(line: int, column: int) -> int:
         return starts[line - 1] + len(lines[line - 1].encode()[:column].decode())
 
-    return place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset)
+    # The parser always sets both ends; only a tree built by hand may lack the second.
+    end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+    return place(node.lineno, node.col_offset), place(end_line, end_column)

@@ -19,7 +19,7 @@ from rewards.labels import corpus_labels
 
 def bootstrap_intervals(
     records: Sequence[Mapping[str, Any]], resamples: int = 2000, level: float = 0.95, seed: int = 0
-) -> dict[str, dict[str, tuple[float, float]]]:
+) -> dict[str, dict[str, tuple[float, ...]]]:
     """Percentile intervals of every measure, from resampling the dialogues of each corpus.
 
     Args:
@@ -155,7 +155,7 @@ def compare(
     Raises:
         ValueError: the checkpoints answered different rows.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for first, second in pairs:
         a, b = ({r["row_id"]: r for r in records[name]} for name in (first, second))
         if a.keys() != b.keys():
@@ -171,7 +171,7 @@ def compare(
                 "accuracy_difference": float(np.mean(right[1]) - np.mean(right[0])),
                 "reward_difference": float(np.mean(score[1]) - np.mean(score[0])),
                 "accuracy_p": mcnemar(*right),
-                "reward_p": paired_permutation(*score, dialogues),
+                "reward_p": paired_permutation(score[0], score[1], dialogues),
             }
         )
     for name in ("accuracy_p", "reward_p"):

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from omegaconf import OmegaConf
 from ray import exceptions
 from ray._private import state
 from ray.core.generated import common_pb2
 from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
+from recipe.run.flatten import plain
 from recipe.run.process import WORKER_LOST
 from recipe.run.ray_nodes import ClusterError, check_reachable, version_mismatch, wait_for
 
@@ -42,12 +42,11 @@ def connected(config: Any) -> Iterator[None]:
     # veRL's loggers run in a worker, which on another machine does not inherit where to write.
     loggers = ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR", "WANDB_MODE")
     runtime_env["env_vars"] |= {name: os.environ[name] for name in loggers if name in os.environ}
-    local = {}
+    local: dict[str, Any] = {}
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         # "local": else Ray would join a cluster that somebody has started on this machine.
-        local = dict(OmegaConf.to_container(config.cluster, resolve=True), include_dashboard=False)
-        local["address"] = "local"
+        local = plain(config.cluster) | {"include_dashboard": False, "address": "local"}
     else:
         check_reachable(address)
     try:
@@ -103,7 +102,9 @@ def lost_worker(dead: Iterable[Mapping[str, Any]]) -> str | None:
     for actor in dead:
         cause = actor["DeathCause"]
         kind = cause.WhichOneof("context")
-        context = getattr(cause, kind) if kind else None
+        if not kind:
+            continue
+        context = getattr(cause, kind)
         died = common_pb2.ActorDiedErrorContext
         if kind == "actor_died_error_context":
             ended = (

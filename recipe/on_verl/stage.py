@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from recipe.run.flatten import load_config
 
 
 def run_rl(config: Any) -> None:
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("config", type=Path)
     args = parser.parse_args()
-    config = OmegaConf.load(args.config)
+    config = load_config(args.config)
     os.environ.update({key: str(value) for key, value in config.get("env", {}).items()})
     work = args.config.parent
     os.environ["VERL_FILE_LOGGER_PATH"] = str(work / "metrics.part.jsonl")
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

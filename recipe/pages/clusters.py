@@ -63,7 +63,7 @@ def persona_table(
         parts: dict[int, list[Mapping[str, Any]]] = {}
         for record in answered:
             person = played.get(record["row_id"])
-            if person not in cluster_of:
+            if person is None or person not in cluster_of:
                 raise ValueError(
                     f"eval/{stage}/records.json: {record['row_id']} is no prompt of the run's "
                     "data/test.parquet; score the run again with make eval"

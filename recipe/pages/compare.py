@@ -118,9 +118,9 @@ def tests_between(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) ->
             continue
         ids = sorted(by_row[0])
         dialogues = [by_row[0][i][0] for i in ids]
-        line = {"first": first, "second": second, "stage": stage}
-        for place, measure in ((1, "accuracy"), (2, "reward")):
-            a, b = ([part[i][place] for i in ids] for part in by_row)
+        line: dict[str, Any] = {"first": first, "second": second, "stage": stage}
+        for place, measure in enumerate(("accuracy", "reward")):
+            a, b = ([part[i][1][place] for i in ids] for part in by_row)
             line[f"{measure}_difference"] = float(np.mean(b) - np.mean(a))
             line[f"{measure}_p"] = paired_permutation(a, b, dialogues)
         found.append(line)
@@ -130,16 +130,18 @@ def tests_between(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) ->
     return found
 
 
-def _mean_rows(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, tuple[str, float, float]]:
-    """row_id -> dialogue, mean accuracy, mean reward; empty if the seeds answered different rows."""
+def _mean_rows(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, tuple[str, tuple[float, float]]]:
+    """row_id -> dialogue, (mean accuracy, mean reward); empty if the seeds answered different rows."""
     by_id = [{r["row_id"]: r for r in records} for records in seeds]
     if any(part.keys() != by_id[0].keys() for part in by_id):
         return {}
     return {
         row_id: (
             f"{r['corpus']}/{r['dialogue_id']}",
-            float(np.mean([part[row_id]["acc"] for part in by_id])),
-            float(np.mean([part[row_id]["score"] for part in by_id])),
+            (
+                float(np.mean([part[row_id]["acc"] for part in by_id])),
+                float(np.mean([part[row_id]["score"] for part in by_id])),
+            ),
         )
         for row_id, r in by_id[0].items()
     }

@@ -219,7 +219,7 @@ def _reliability_charts(results: Mapping[str, Mapping[str, Any]]) -> list[figure
 
 def _confusion_charts(results: Mapping[str, Mapping[str, Any]]) -> list[figures.Figure]:
     """Of the last evaluated checkpoint, one per corpus."""
-    last = next(reversed(results), None)
+    last = next(reversed(list(results)), "")
     return [
         figures.confusion_chart(row["confusion"], f"{corpus}, {STAGE_NAMES[last]}")
         for corpus, row in results.get(last, {}).items()

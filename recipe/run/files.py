@@ -9,7 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from recipe.run.flatten import load_config
 
 
 def run_folder(name: str) -> Path:
@@ -33,7 +35,7 @@ def read_config(folder: Path) -> DictConfig:
     """
     path = folder / "config.yaml"
     try:
-        return OmegaConf.load(path)
+        return load_config(path)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: no YAML ({reason}); restore it from the page's settings") from None

@@ -12,17 +12,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from data_prep.files import sha256, write_json
 from recipe.models import weights
 from recipe.run.files import read_json
-from recipe.run.flatten import flatten
+from recipe.run.flatten import flatten, plain
 
 _NAME = "fingerprint.json"
 #: What the RL stage does not read: it works on prompts and weights that are there.
-_NOT_OF_RL = ("base", "corpora", "corpus", "decontaminate", "dev_rows", "evaluate", "expert", "flywheel")
-_NOT_OF_RL += ("plan", "profile", "prompts", "raw_dir", "run", "sft", "test_rows", "train_rows")
+_NOT_OF_RL = (
+    "base", "corpora", "corpus", "decontaminate", "dev_rows", "evaluate", "expert", "flywheel", "plan",
+    "profile", "prompts", "raw_dir", "run", "sft", "test_rows", "train_rows",
+)  # fmt: skip
 
 
 def fingerprint(stage: str, config: Any, work: Path, run: Path, start: str | Path) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def fingerprint(stage: str, config: Any, work: Path, run: Path, start: str | Pat
     Returns:
         Plain values, equal for stages that do the same.
     """
-    content = OmegaConf.to_container(config, resolve=True)
+    content = plain(config)
     if stage == "sft":
         content = {name: content[name] for name in ("sft", "env", "cluster") if name in content}
     else:

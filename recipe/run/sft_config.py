@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+
+from recipe.run.flatten import plain
 
 
 def sft_config(overlay: DictConfig) -> DictConfig:
@@ -20,14 +23,15 @@ def sft_config(overlay: DictConfig) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("sft_trainer_engine")
-    settings = OmegaConf.create(OmegaConf.to_container(overlay, resolve=True))
+    settings = plain(overlay)
     if unknown := list(_unknown_keys(config, settings, "sft")):
         raise ValueError(f"veRL's SFT trainer has no setting {', '.join(unknown)}")
     OmegaConf.set_struct(config, False)
-    return OmegaConf.merge(config, settings)
+    config.merge_with(settings)
+    return config
 
 
-def _unknown_keys(known: DictConfig, settings: DictConfig, prefix: str) -> Iterator[str]:
+def _unknown_keys(known: DictConfig, settings: Mapping[str, Any], prefix: str) -> Iterator[str]:
     """Keys of ``settings`` that ``known`` lacks; a node that is empty in ``known`` takes anything.
 
     A node that names its dataclass may set all of its fields, also those that veRL's YAML leaves out.
@@ -37,5 +41,5 @@ def _unknown_keys(known: DictConfig, settings: DictConfig, prefix: str) -> Itera
     for key, value in settings.items():
         if key not in known and key not in fields:
             yield f"{prefix}.{key}"
-        elif isinstance(value, DictConfig) and isinstance(known.get(key), DictConfig) and len(known[key]):
+        elif isinstance(value, dict) and isinstance(known.get(key), DictConfig) and len(known[key]):
             yield from _unknown_keys(known[key], value, f"{prefix}.{key}")

@@ -53,8 +53,8 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
         environment.setdefault("VERL_PLATFORM", "cpu")
     if raw_dir := shortcuts.get("RAW_DIR"):
         added.append(f"raw_dir={_quoted(str(Path(raw_dir).expanduser().resolve()))}")
-    if name := shortcuts.get("NAME"):
-        added.append(f"run.name={_quoted(name)}")
+    if run := shortcuts.get("NAME"):
+        added.append(f"run.name={_quoted(run)}")
     # Flags and their values go first: argparse wants all overrides in one place.
     overrides = [a for a in rest if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     return [a for a in rest if a not in overrides] + added + overrides

@@ -48,7 +48,7 @@ def _shared_memory() -> set[Path]:
 
 
 def _mapped_files() -> set[str]:
-    mapped = set()
+    mapped: set[str] = set()
     for process in psutil.process_iter():
         try:
             mapped.update(m.path for m in process.memory_maps())

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.run.flatten import flatten
+from recipe.run.flatten import flatten, load_config, plain
 
 _PAPER = Path(__file__).parents[2] / "conf/experiment/paper.yaml"
 #: The nodes of that file that Table 12 speaks of; its others are the paper's data and ours.
@@ -19,12 +19,12 @@ def against_paper(config: DictConfig) -> list[dict[str, Any]]:
 
     ``here`` is None for a setting that this run's configuration does not have.
     """
-    paper = OmegaConf.load(_PAPER)
+    paper = load_config(_PAPER)
     lines = [{"name": "base.name", "paper": "Qwen3-8B or Qwen3-4B", "here": config.base.name}]
     lines += [
         {"name": name, "paper": value, "here": OmegaConf.select(config, name)}
         for node in _NODES
-        for name, value in flatten(OmegaConf.to_container(paper[node]), f"{node}.").items()
+        for name, value in flatten(plain(paper[node], resolve=False), f"{node}.").items()
     ]
     for line in lines:
         here, paper_value = line["here"], line["paper"]

