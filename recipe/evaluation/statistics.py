@@ -72,12 +72,11 @@ def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def describe_interval(interval: Interval, form: str = "%.2f") -> str:
-    """An interval in words: "–" where there is none, and a warning where all resamples agree."""
+    """An interval in words: "–" where there is none; it is said where all resamples agree."""
     if interval is None:
         return "–"
     low, high = interval
-    text = f"{form % low} to {form % high}"
-    return f"{text}, all resamples alike" if low == high else text
+    return f"{form % low} in all resamples" if low == high else f"{form % low} to {form % high}"
 
 
 class Estimate(NamedTuple):
