@@ -30,6 +30,8 @@ def score_answers(
 ) -> list[dict[str, Any]]:
     """One record per row: corpus, gold and predicted label, the reward's parts, the answer.
 
+    ``gold`` is the heaviest label of the row, ``label`` all of them with their weights.
+
     Args:
         rows: of `data_prep.rows.SCHEMA`.
         answers: row_id -> one or several answers; several are put together by `vote`.
@@ -55,6 +57,7 @@ def score_answers(
                 "corpus": row["data_source"],
                 "dialogue_id": info["dialogue_id"],
                 "gold": label,
+                "label": gold,
                 **(scored[0] if len(scored) == 1 else vote(scored, label, info["labels"])),
             }
         )

@@ -112,18 +112,51 @@ def majority_answers(train: Sequence[Row], test: Sequence[Row]) -> dict[str, str
     return answers
 
 
+@dataclass(frozen=True)
+class Reader:
+    """Logistic regression on TF-IDF, which reads an emotion from a text.
+
+    Attributes:
+        labels: those that occur in training, in the order of the weights' columns.
+        terms: of the training texts.
+        weights: of `fit_logistic`.
+    """
+
+    labels: list[str]
+    terms: TfIdf
+    weights: np.ndarray
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], gold: Sequence[str]) -> Reader:
+        """Train on texts and a label for each."""
+        split = [terms(text) for text in texts]
+        model, labels = TfIdf.fit(split), sorted(set(gold))
+        y = np.array([labels.index(label) for label in gold])
+        return cls(labels, model, fit_logistic(model.transform(split), y, len(labels)))
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Shape (texts, labels), rows summing to 1."""
+        return probabilities(self.terms.transform([terms(text) for text in texts]), self.weights)
+
+
+def readers(train: Sequence[Row]) -> dict[str, Reader]:
+    """corpus -> a reader of its gold training utterances, each the last one of its prompt."""
+    gold_rows = [row for row in train if not is_self_labelled(row)]
+    return {
+        rows[0]["data_source"]: Reader.fit([_last_text(row) for row in rows], list(gold.values()))
+        for rows, gold, _ in _per_corpus(gold_rows, gold_rows)
+    }
+
+
 def tfidf_answers(train: Sequence[Row], test: Sequence[Row]) -> dict[str, str]:
     """row_id -> the three likeliest labels with their probabilities, in the form of an answer."""
     answers = {}
     for rows, gold, asked in _per_corpus(train, test):
-        labels = sorted(set(gold.values()))
-        model = TfIdf.fit([_terms_of(row) for row in rows])
-        y = np.array([labels.index(label) for label in gold.values()])
-        weights = fit_logistic(model.transform([_terms_of(row) for row in rows]), y, len(labels))
-        guesses = probabilities(model.transform([_terms_of(row) for row in asked]), weights)
-        for row, p in zip(asked, guesses, strict=True):
-            best = sorted(range(len(labels)), key=lambda i: -p[i])[:MAX_EMOTIONS]
-            answers[row["extra_info"]["row_id"]] = _answer({labels[i]: min(float(p[i]), 1.0) for i in best})
+        reader = Reader.fit([_last_text(row) for row in rows], list(gold.values()))
+        for row, p in zip(asked, reader.probabilities([_last_text(row) for row in asked]), strict=True):
+            best = sorted(range(len(reader.labels)), key=lambda i: -p[i])[:MAX_EMOTIONS]
+            weights = {reader.labels[i]: min(float(p[i]), 1.0) for i in best}
+            answers[row["extra_info"]["row_id"]] = _answer(weights)
     return answers
 
 
@@ -146,8 +179,8 @@ def _per_corpus(
         yield known, gold, [r for r in test if r["data_source"] == corpus]
 
 
-def _terms_of(row: Row) -> list[str]:
-    return terms(row["extra_info"]["context"][-1]["text"])
+def _last_text(row: Row) -> str:
+    return row["extra_info"]["context"][-1]["text"]
 
 
 def _answer(weights: Mapping[str, float]) -> str:

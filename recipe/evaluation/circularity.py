@@ -12,24 +12,32 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import ttest_ind_from_stats
 
 from advantage.self_grpo import core_distribution, self_grpo_advantages
 from data_prep.rows import ground_truth
+from recipe.evaluation.confidence import describe, majority_vote
 from recipe.evaluation.diversity import self_bleu
 from recipe.evaluation.measures import INVALID
+from recipe.evaluation.statistics import clustered_mean
 from rewards.iou import normalise
 from rewards.labels import corpus_labels, heaviest
+
+#: Rewards and advantages that differ by less are alike: single precision, and the ε of Eq. 13.
+_ALIKE = 1e-6
 
 
 def label_shares(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, float]:
     """Share of every label in the rows' labels, each row weighing 1; sums to 1 unless there is no row."""
-    weights = [normalise(ground_truth(row)) for row in rows]
-    return {e: math.fsum(w.get(e, 0.0) for w in weights) / max(len(rows), 1) for e in labels}
+    return _shares([ground_truth(row) for row in rows], labels)
+
+
+def _shares(given: Sequence[Mapping[str, float]], labels: Sequence[str]) -> dict[str, float]:
+    weights = [normalise(label) for label in given]
+    return {e: math.fsum(w.get(e, 0.0) for w in weights) / max(len(weights), 1) for e in labels}
 
 
 def divergence(p: Sequence[float], q: Sequence[float]) -> float:
@@ -37,22 +45,45 @@ def divergence(p: Sequence[float], q: Sequence[float]) -> float:
     return float(jensenshannon(p, q, base=2) ** 2)  # scipy's is the distance, its square root
 
 
-def label_drift(buffer: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How far the self-labelled rows of B are from its gold rows, per corpus that has both.
+def label_drift(
+    buffer: Sequence[Mapping[str, Any]], real_next: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, Any]]:
+    """How far the labels that the model made are from the gold labels of the turns that they stand for.
+
+    A self-play row replaces the persona's real next utterance by the model's reply, and that utterance's
+    gold label by the model's `my_emotions`. So the two are compared, prompt by prompt: gold rows as a whole
+    have another label distribution than next turns, which would be no drift. Rows that continue a
+    self-play row, or a prompt whose next utterance is unknown, have no counterpart and are left out.
+
+    Args:
+        buffer: B.
+        real_next: row_id -> gold label, of `recipe.evaluation.next_turn.real_next_labels`.
 
     Returns:
-        corpus -> ``self_rows``, ``divergence`` in bits, and the label shares ``gold`` and ``own``.
+        corpus -> ``self_rows``: self-labelled rows; ``compared``: how many of them have a counterpart;
+        ``divergence`` in bits of the label shares ``own`` and ``gold`` of the latter; ``agreement``: the
+        share of them whose heaviest labels are the same. Corpora without a counterpart are left out.
     """
     found = {}
     for corpus in sorted({row["data_source"] for row in buffer}):
-        part = [row for row in buffer if row["data_source"] == corpus]
-        own = [row for row in part if is_self_labelled(row)]
-        gold = [row for row in part if not is_self_labelled(row)]
-        if own and gold:
-            labels = corpus_labels(corpus)
-            shares = {"gold": label_shares(gold, labels), "own": label_shares(own, labels)}
-            distance = divergence(*(list(s.values()) for s in shares.values()))
-            found[corpus] = {"self_rows": len(own), "divergence": distance, **shares}
+        own = [row for row in buffer if row["data_source"] == corpus and is_self_labelled(row)]
+        compared = [row for row in own if row["extra_info"]["parent"] in real_next]
+        if not compared:
+            continue
+        labels = corpus_labels(corpus)
+        real = [real_next[row["extra_info"]["parent"]] for row in compared]
+        shares = {"gold": _shares(real, labels), "own": label_shares(compared, labels)}
+        same = [
+            heaviest(ground_truth(row), labels) == heaviest(dict(label), labels)
+            for row, label in zip(compared, real, strict=True)
+        ]
+        found[corpus] = {
+            "self_rows": len(own),
+            "compared": len(compared),
+            "divergence": divergence(*(list(s.values()) for s in shares.values())),
+            "agreement": sum(same) / len(same),
+            **shares,
+        }
     return found
 
 
@@ -104,29 +135,49 @@ class Group:
     """The rollouts of one prompt at one step, in a few numbers.
 
     Attributes:
-        self_labelled: a model labelled the prompt, so ``accuracy`` and ``reward`` are against that label.
+        dialogue: corpus and dialogue of the prompt.
+        self_labelled: a model labelled the prompt, so everything that is right or wrong, and ``reward`` and
+            ``twin``, are against that label.
+        accuracy: share of right rollouts; ``passed``: is one right?; ``vote_right``: is the label that most
+            valid rollouts hold for the heaviest?, None without a valid one.
+        reward: mean R; ``twin``: mean of its fixed-weight twin (`recipe.evaluation.confidence`).
+        top_weight: mean normalised weight of the heaviest label of the valid rollouts, in [0, 1];
+            ``named``: mean number of labels that they name; both None without a valid one.
         consensus: p* of Eq. 11, most likely first; empty if no rollout is valid.
         right: is its first label the prompt's? None without a consensus.
+        r2_gap: mean r2 of right minus wrong valid rollouts; None where there is only one kind.
         self_bleu: of the group's valid replies; None with less than two.
         reward_part: mean absolute advantage from R alone (Eq. 13 with λ = 0).
         consensus_part: mean absolute rest of the advantage that was used, λ's effect.
-        turned: share of the rollouts that R alone would have pushed the other way.
+        turned: share of the rollouts that R alone would have pushed the other way; None where all
+            rewards are alike, so that R alone pushes nowhere.
+        flips: how many those are; ``right_flips``: how many of them λ turned for the better, a right
+            rollout upwards or a wrong one downwards.
     """
 
     step: int
     row_id: str
     corpus: str
+    dialogue: str
     self_labelled: bool
     accuracy: float
+    passed: bool
+    vote_right: bool | None
     reward: float
+    twin: float
+    top_weight: float | None
+    named: float | None
     r2: float
+    r2_gap: float | None
     lam: float
     consensus: dict[str, float]
     right: bool | None
     self_bleu: float | None
     reward_part: float
     consensus_part: float
-    turned: float
+    turned: float | None
+    flips: int
+    right_flips: int
 
 
 def describe_group(rollouts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Group:
@@ -136,135 +187,102 @@ def describe_group(rollouts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
         rollouts: the trainer's records of one prompt at one step.
         row: the prompt.
     """
-    labels = list(row["extra_info"]["labels"])
+    info, label = row["extra_info"], ground_truth(row)
+    labels = list(info["labels"])
     parsed = [json.loads(r["parsed"]) for r in rollouts]
-    consensus = core_distribution([p["last_emotions"] for p in parsed], labels)
-    gold = heaviest(ground_truth(row), labels)
-    # In the precision of the trainer, whose rounding shows where all rewards of a group are equal.
+    said = [p["last_emotions"] for p in parsed]
+    consensus = core_distribution(said, labels)
+    gold, vote = heaviest(label, labels), majority_vote(said, labels)
+    parts = [describe(p, label, labels) for p in said]
+    right = np.array([r["acc"] == 1 for r in rollouts])
+    valid = np.array([bool(p) for p in said])
+    r2 = np.array([r["r2"] for r in rollouts], dtype=float)
+    kinds = valid & right, valid & ~right
+    # In the trainer's precision; where all rewards are alike, what it computes is rounding.
     rewards = np.array([r["score"] for r in rollouts], dtype=np.float32)
     used = np.array([r["advantage"] for r in rollouts], dtype=np.float32)
+    spread = bool(np.ptp(rewards) > _ALIKE)
     plain = self_grpo_advantages(rewards, np.zeros(len(rewards)), [0] * len(rewards), lam=0.0)
+    if len(rewards) > 1 and not spread:
+        plain = np.zeros_like(plain)
+    turned = (used * plain < 0) & (np.abs(plain) > _ALIKE) & spread
     return Group(
         step=rollouts[0]["step"],
-        row_id=row["extra_info"]["row_id"],
+        row_id=info["row_id"],
         corpus=row["data_source"],
+        dialogue=f"{row['data_source']}/{info['dialogue_id']}",
         self_labelled=is_self_labelled(row),
-        accuracy=float(np.mean([r["acc"] for r in rollouts])),
-        reward=float(np.mean([r["score"] for r in rollouts])),
-        r2=float(np.mean([r["r2"] for r in rollouts])),
+        accuracy=_mean([r["acc"] for r in rollouts]),
+        passed=bool(right.any()),
+        vote_right=None if vote is None else vote == gold,
+        reward=_mean([r["score"] for r in rollouts]),
+        twin=_mean([part["twin"] for part in parts]),
+        top_weight=_mean([part["top_weight"] for part in parts if part["named"]]),
+        named=_mean([part["named"] for part in parts if part["named"]]),
+        r2=float(r2.mean()),
+        r2_gap=float(r2[kinds[0]].mean() - r2[kinds[1]].mean()) if all(k.any() for k in kinds) else None,
         lam=rollouts[0]["lam"],
         consensus=consensus,
         right=next(iter(consensus)) == gold if consensus else None,
         self_bleu=self_bleu([p["my_output"] for p, r in zip(parsed, rollouts, strict=True) if r["valid"]]),
         reward_part=float(np.abs(plain).mean()),
         consensus_part=float(np.abs(used - plain).mean()),
-        turned=float((used * plain < 0).mean()),
+        turned=float(turned.mean()) if spread else None,
+        flips=int(turned.sum()),
+        right_flips=int((turned & ((used > 0) == right)).sum()),
     )
 
 
 def describe_stage(groups: Sequence[Group]) -> dict[str, float | int | None]:
     """Means over the groups of an RL stage (or of some of its steps); None where there is no such group.
 
-    ``wrong_consensus`` counts gold prompts only, and only groups that have a consensus;
-    ``lambda_share`` is the consensus part's share of the mean absolute advantage, before the two add up.
+    Whatever is named after gold, and ``pass_at_n``, ``vote_accuracy``, ``twin``, ``top_weight``, ``named``
+    and ``wrong_consensus`` count gold prompts only. ``pass_at_n``: share of groups in which at least one
+    rollout names the right heaviest label; ``vote_accuracy``: share in which most do (no valid rollout:
+    wrong). ``wrong_consensus`` counts only groups that have a consensus; ``lambda_share`` is the consensus
+    part's share of the mean absolute advantage, before the two add up; ``turned`` is over groups whose
+    rewards differ.
     """
     gold = [g for g in groups if not g.self_labelled]
     own = [g for g in groups if g.self_labelled]
-    rewards = _mean([g.reward_part for g in groups]) or 0.0
-    consensus = _mean([g.consensus_part for g in groups]) or 0.0
+    rewards, consensus = _mean([g.reward_part for g in groups]), _mean([g.consensus_part for g in groups])
     return {
         "groups": len(groups),
         "self_groups": len(own),
         "gold_accuracy": _mean([g.accuracy for g in gold]),
+        "pass_at_n": _mean([g.passed for g in gold]),
+        "vote_accuracy": _mean([bool(g.vote_right) for g in gold]),
         "gold_reward": _mean([g.reward for g in gold]),
+        "twin": _mean([g.twin for g in gold]),
+        "top_weight": _mean([g.top_weight for g in gold if g.top_weight is not None]),
+        "named": _mean([g.named for g in gold if g.named is not None]),
         "self_reward": _mean([g.reward for g in own]),
         "r2": _mean([g.r2 for g in groups]),
         "wrong_consensus": _mean([not g.right for g in gold if g.right is not None]),
         "no_consensus": _mean([g.right is None for g in gold]),
         "self_bleu": _mean([g.self_bleu for g in groups if g.self_bleu is not None]),
-        "lambda_share": consensus / (rewards + consensus) if rewards + consensus else None,
-        "turned": _mean([g.turned for g in groups]),
+        "lambda_share": consensus / (rewards + consensus) if groups and rewards + consensus else None,
+        "turned": _mean([g.turned for g in groups if g.turned is not None]),
     }
 
 
-@dataclass(frozen=True)
-class Point:
-    """One moment of a run, as the warning sees it.
+def r2_information(groups: Sequence[Group]) -> dict[str, Any]:
+    """What r2 (Eq. 12) knows of right and wrong, and what λ makes of it, on gold prompts.
 
-    Attributes:
-        right: accuracy on gold labels, one number per independent group or utterance.
-        self_rewards: name -> mean of a reward that knows no gold label.
+    Returns:
+        ``gap``: an `Estimate` over dialogues of the mean r2 of right minus wrong valid rollouts of a group
+        that has both (None without one; r2 lies in [0, 1], and 0 says that it knows nothing); ``flips``:
+        advantages whose sign λ turned, in groups whose rewards differ; ``right_flips``: the share of them
+        that it turned for the better (None without one).
     """
-
-    name: str
-    right: Sequence[float]
-    self_rewards: Mapping[str, float]
-
-
-def point_of(name: str, groups: Sequence[Group]) -> Point:
-    """The moment that some groups of an RL stage show."""
     gold = [g for g in groups if not g.self_labelled]
-    means = {
-        "R on self-labelled prompts": _mean([g.reward for g in groups if g.self_labelled]),
-        "r2, the agreement with the own group,": _mean([g.r2 for g in gold]),
+    mixed = [g for g in gold if g.r2_gap is not None]
+    flips = sum(g.flips for g in gold)
+    return {
+        "gap": clustered_mean([g.r2_gap for g in mixed], [g.dialogue for g in mixed]),
+        "flips": flips,
+        "right_flips": sum(g.right_flips for g in gold) / flips if flips else None,
     }
-    return Point(name, [g.accuracy for g in gold], {k: v for k, v in means.items() if v is not None})
-
-
-def first_and_last(name: str, groups: Sequence[Group]) -> tuple[Point, Point] | None:
-    """The first and the last quarter of a stage's steps; None for less than two steps."""
-    steps = sorted({g.step for g in groups})
-    if len(steps) < 2:
-        return None
-    quarter = max(len(steps) // 4, 1)
-    early, late = set(steps[:quarter]), set(steps[-quarter:])
-    return (
-        point_of(f"the first steps of {name}", [g for g in groups if g.step in early]),
-        point_of("its last steps", [g for g in groups if g.step in late]),
-    )
-
-
-class Alarm(NamedTuple):
-    """A sentence, and whether the fall in accuracy is more than chance would often do."""
-
-    text: str
-    clear: bool
-
-
-def warnings(pairs: Sequence[tuple[Point, Point]]) -> list[Alarm]:
-    """One for each pair of moments in which gold accuracy falls while a self-reward rises, clear ones first.
-
-    A fall is clear with p <= 0.05 in a one-sided Welch test; one that may be chance is told and says so.
-    """
-    found = []
-    for before, after in pairs:
-        if not len(before.right) or not len(after.right):
-            continue
-        accuracy = [float(np.mean(point.right)) for point in (before, after)]
-        shared = [name for name in before.self_rewards if name in after.self_rewards]
-        rising = [n for n in shared if after.self_rewards[n] > before.self_rewards[n] + 1e-9]
-        if accuracy[1] < accuracy[0] - 1e-9 and rising:
-            rewards = " and ".join(
-                f"{n} rose from {before.self_rewards[n]:.3f} to {after.self_rewards[n]:.3f}" for n in rising
-            )
-            clear, chance = _chance(before.right, after.right)
-            text = (
-                f"From {before.name} to {after.name} accuracy on gold labels fell from {accuracy[0]:.3f} to "
-                f"{accuracy[1]:.3f} ({chance}) while {rewards}: the model may be rewarding its own mistakes."
-            )
-            found.append(Alarm(text, clear))
-    return sorted(found, key=lambda alarm: not alarm.clear)
-
-
-def _chance(before: Sequence[float], after: Sequence[float]) -> tuple[bool, str]:
-    """Is a fall clear, and why, in words."""
-    if min(len(before), len(after)) < 2:
-        return False, "too few groups for a test, so this may be chance"
-    if np.ptp(before) == np.ptp(after) == 0:
-        return True, "all groups alike"
-    sides = (f(x) for x in (before, after) for f in (np.mean, lambda x: np.std(x, ddof=1), len))
-    p = ttest_ind_from_stats(*sides, equal_var=False, alternative="greater").pvalue
-    return bool(p <= 0.05), f"one-sided p = {p:.2g}" + (", so this may be chance" if p > 0.05 else "")
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -22,6 +22,7 @@ from data_prep.experts.personas import read_profiles
 from data_prep.files import cache_dir, write_json, write_text
 from data_prep.rows import read_rows
 from recipe.evaluation.results import is_checkpoint, scored_stages
+from recipe.evaluation.statistics import cohen_kappa
 from recipe.run.files import named_checkpoint, read_json, run_folder
 from rewards.labels import corpus_labels
 from rewards.parse import ParsedOutput, parse_output
@@ -65,24 +66,6 @@ def combine(a_first: str, b_first: str) -> str:
     first = {"1": "a", "2": "b"}.get(a_first, "tie")
     second = {"1": "b", "2": "a"}.get(b_first, "tie")
     return first if first == second else "tie"
-
-
-def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
-    """Agreement of two judges beyond chance (Cohen 1960); nan if both always say the same one thing.
-
-    Args:
-        first, second: their verdicts on the same pairs.
-
-    Raises:
-        ValueError: there is nothing to compare, or not the same number of verdicts.
-    """
-    n = len(first)
-    if not n or n != len(second):
-        raise ValueError(f"kappa wants two equally long lists of verdicts, got {n} and {len(second)}")
-    agreed = sum(x == y for x, y in zip(first, second, strict=True)) / n
-    counts = Counter(first), Counter(second)
-    chance = sum(counts[0][v] * counts[1][v] for v in counts[0]) / n**2
-    return (agreed - chance) / (1 - chance) if chance < 1 else float("nan")
 
 
 def requests(pairs: Sequence[Mapping[str, Any]]) -> list[Request]:

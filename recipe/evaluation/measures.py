@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from recipe.evaluation.confidence import split_reward
 from rewards.iou import normalise
 from rewards.labels import corpus_labels
 
@@ -21,6 +22,8 @@ from rewards.labels import corpus_labels
 INVALID = "(invalid)"
 #: Bins of equal width of the reliability curve.
 BINS = 10
+#: What takes a reward apart into ranking and confidence, see `recipe.evaluation.confidence`.
+PARTS = ("twin", "sharp_one", "sharp_three", "gold_weight", "top_weight", "named")
 #: What one number per corpus says, and so can be averaged over corpora as in Table 1.
 MEASURES = ("accuracy", "weighted_f1", "macro_f1", "valid", "reward", "iou")
 
@@ -104,8 +107,9 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         records: of `recipe.evaluation.answers.score_answers`.
 
     Returns:
-        corpus -> ``n``; `MEASURES`, all in [0, 1.1]; ``ece``; ``reasons`` why answers are invalid,
-        counted; for corpora also ``labels``, ``confusion`` and ``calibration`` of the functions above.
+        corpus -> ``n``; `MEASURES`, all in [0, 1.1]; ``ece``; `PARTS` of the reward; ``majority_share``,
+        the share of the label that is answered most; ``reasons`` why answers are invalid, counted;
+        for corpora also ``labels``, ``confusion`` and ``calibration`` of the functions above.
     """
     table: dict[str, dict[str, Any]] = {}
     for corpus in sorted({r["corpus"] for r in records}):
@@ -123,20 +127,25 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
             "valid": float(np.mean([r["valid"] for r in part])),
             "reward": float(np.mean([r["score"] for r in part])),
             "iou": float(np.mean([r["iou"] for r in part])),
+            "majority_share": max(Counter(r["pred"] for r in valid).values(), default=0) / len(part),
             "ece": reliability["ece"],
+            **split_reward(part, labels),
             "reasons": _reasons(part),
             "labels": scores,
             "confusion": confusion(gold, pred, labels),
             "calibration": reliability,
         }
-    errors = [table[c]["ece"] for c in table if table[c]["ece"] is not None]
     table["avg"] = {
         "n": len(records),
-        **{m: float(np.mean([table[c][m] for c in table])) for m in MEASURES},
-        "ece": float(np.mean(errors)) if errors else None,
+        **{m: _mean_of([table[c][m] for c in table]) for m in (*MEASURES, "majority_share", "ece", *PARTS)},
         "reasons": _reasons(records),
     }
     return table
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _reasons(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:

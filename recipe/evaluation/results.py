@@ -80,8 +80,8 @@ def read_evaluation(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_summaries(folder: Path, records: dict[str, list[dict]]) -> dict[str, dict[str, Any]]:
-    """stage -> measures; a summary of an older run gets what it lacks from the records."""
+    """stage -> measures; the summary of an older run gets what it lacks from the records."""
     return {
-        stage: table if "ece" in table["avg"] or stage not in records else summarise(records[stage])
+        stage: table if "twin" in table["avg"] or stage not in records else summarise(records[stage])
         for stage, table in read_evaluation(folder, "summary").items()
     }

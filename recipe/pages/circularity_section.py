@@ -1,4 +1,4 @@
-"""What the report shows of circularity: the measures of `recipe.evaluation.circularity` over a whole run."""
+"""What the report shows of circularity: its measures and alarms over a whole run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipe.evaluation import circularity, diversity
+from recipe.evaluation import alarms, circularity, diversity
 from recipe.evaluation.results import STAGE_NAMES
 from recipe.evaluation.rl_stages import RlStage
 from recipe.pages import figures
@@ -15,27 +15,50 @@ from recipe.pages import figures
 
 def moments(
     stages: Sequence[RlStage], records: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[tuple[circularity.Point, circularity.Point]]:
-    """What the warning looks at: within each RL stage, from one to the next, and on the test splits."""
+) -> list[tuple[alarms.Point, alarms.Point]]:
+    """What the warning looks at: within each RL stage, from one to the next, and on the test splits.
+
+    Args:
+        stages: of the run, in order.
+        records: checkpoint -> its records on the test splits, in the order of training.
+    """
     stages = [stage for stage in stages if stage.groups]
-    within = [circularity.first_and_last(stage.name, stage.groups) for stage in stages]
-    points = [circularity.point_of(stage.name, stage.groups) for stage in stages]
-    ends = [pair for pair in within if pair]
-    found = ends + list(itertools.pairwise(points))
-    rl = [stage for stage in records if stage.partition("_")[0] == "rl"]
-    if "cold" in records and rl and ends:
+    within = {stage.name: alarms.first_and_last(stage.name, stage.groups) for stage in stages}
+    points = [alarms.point_of(stage.name, stage.groups) for stage in stages]
+    found = [pair for pair in within.values() if pair] + list(itertools.pairwise(points))
+    for before, after in itertools.pairwise(records):
         # The test splits have no self-reward: what RL was paid at its first and at its last steps.
-        found.append(
-            tuple(
-                circularity.Point(
-                    f"the checkpoint {STAGE_NAMES[name]} (test splits)",
-                    [r["acc"] for r in records[name]],
-                    paid.self_rewards,
+        ends = [pair for name in rl_stages_of(after, list(within)) if (pair := within[name])]
+        if ends:
+            found.append(
+                tuple(
+                    alarms.Point(
+                        f"the checkpoint {STAGE_NAMES[name]} (test splits)",
+                        [alarms.Reading(r["row_id"], _dialogue(r), r["acc"]) for r in records[name]],
+                        paid.self_rewards,
+                    )
+                    for name, paid in ((before, ends[0][0]), (after, ends[-1][1]))
                 )
-                for name, paid in (("cold", ends[0][0]), (rl[-1], ends[-1][1]))
             )
-        )
     return found
+
+
+def rl_stages_of(checkpoint: str, stages: Sequence[str]) -> list[str]:
+    """Which RL stages lie between a checkpoint and the one before it.
+
+    Args:
+        checkpoint: ``rl_2``: that of iteration 2; ``rl``, as older runs call their last one: all; another
+            name: none.
+        stages: names such as ``iter_2/rl``.
+    """
+    kind, _, iteration = checkpoint.partition("_")
+    if kind != "rl":
+        return []
+    return [name for name in stages if not iteration or name == f"iter_{iteration}/rl"]
+
+
+def _dialogue(record: Mapping[str, Any]) -> str:
+    return f"{record['corpus']}/{record['dialogue_id']}"
 
 
 def mistakes_between(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -57,12 +80,19 @@ def diversity_of(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None
     }
 
 
-def drift_charts(buffers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[figures.Figure]:
-    """Of the last buffer, one per corpus."""
+def drift_charts(
+    buffers: Mapping[str, Sequence[Mapping[str, Any]]], real_next: Mapping[str, Mapping[str, float]]
+) -> list[figures.Figure]:
+    """Of the last buffer, one per corpus.
+
+    Args:
+        buffers: iteration -> B.
+        real_next: of `recipe.evaluation.next_turn.real_next_labels`.
+    """
     last = next(reversed(buffers), None)
     return [
         figures.drift_chart(drift, f"{corpus}, B after {last}")
-        for corpus, drift in circularity.label_drift(buffers.get(last, [])).items()
+        for corpus, drift in circularity.label_drift(buffers.get(last, []), real_next).items()
     ]
 
 

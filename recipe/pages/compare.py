@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 
 from data_prep.files import write_text
 from recipe.evaluation.results import MEASURE_NAMES, STAGE_NAMES, in_order, is_checkpoint, read_evaluation
-from recipe.evaluation.statistics import across_runs, holm, paired_permutation
+from recipe.evaluation.seeds import Gain, gain_over_seeds
+from recipe.evaluation.statistics import across_runs, describe_interval, holm, paired_permutation
 from recipe.pages import figures
 from recipe.pages.render import render_page
 from recipe.run.files import read_config, read_metrics, read_state, run_folder
@@ -130,6 +131,65 @@ def tests_between(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) ->
     return found
 
 
+def gains_of(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> list[dict[str, Any]]:
+    """Accuracy from the first trained checkpoint to the last one, seed by seed, of every setting.
+
+    Args:
+        groups: setting -> its runs.
+        stages: what all runs have scored, in the order of training.
+
+    Returns:
+        For each setting: its name as ``setting``, the checkpoints ``first`` and ``last``, and the ``gain`` of
+        `recipe.evaluation.seeds.gain_over_seeds`. Settings without records of both are left out.
+    """
+    trained = [stage for stage in stages if is_checkpoint(stage) and stage != "base"]
+    if len(trained) < 2:
+        return []
+    first, last = trained[0], trained[-1]
+    found = []
+    for setting, runs in groups.items():
+        records = {_seed_name(run, runs): read_evaluation(run.folder, "records") for run in runs}
+        pairs = {name: (r[first], r[last]) for name, r in records.items() if first in r and last in r}
+        if pairs:
+            found.append({"setting": setting, "first": first, "last": last, "gain": gain_over_seeds(pairs)})
+    return found
+
+
+def settings_by_seed(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> list[dict[str, Any]]:
+    """Accuracy of one setting against another, paired by seed and dialogue.
+
+    Args:
+        groups: setting -> its runs.
+        stages: what all runs have scored.
+
+    Returns:
+        For each two settings and checkpoint: ``first``, ``second``, ``stage``, and the ``gain`` (second minus
+        first) over the seeds that both have and that answered the same rows in both; none: left out.
+    """
+    records = {
+        name: {run.seed: read_evaluation(run.folder, "records") for run in runs}
+        for name, runs in groups.items()
+    }
+    found = []
+    checkpoints = [stage for stage in stages if is_checkpoint(stage)]
+    for (first, second), stage in itertools.product(itertools.combinations(groups, 2), checkpoints):
+        pairs = {}
+        for seed in sorted(records[first].keys() & records[second].keys()):
+            a, b = (records[name][seed].get(stage, []) for name in (first, second))
+            if a and {r["row_id"] for r in a} == {r["row_id"] for r in b}:
+                pairs[f"seed {seed}"] = (a, b)
+        if pairs:
+            gain = gain_over_seeds(pairs)
+            found.append({"first": first, "second": second, "stage": stage, "gain": gain})
+    return found
+
+
+def _seed_name(run: Run, runs: Sequence[Run]) -> str:
+    """A run by its seed, or by its name where several runs have the same seed."""
+    alone = sum(other.seed == run.seed for other in runs) == 1
+    return f"seed {run.seed}" if alone else run.folder.name
+
+
 def _mean_rows(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, tuple[str, tuple[float, float]]]:
     """row_id -> dialogue, (mean accuracy, mean reward); empty if the seeds answered different rows."""
     by_id = [{r["row_id"]: r for r in records} for records in seeds]
@@ -145,6 +205,25 @@ def _mean_rows(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, tuple[
         )
         for row_id, r in by_id[0].items()
     }
+
+
+def gain_lines(gains: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The terminal's lines on `gains_of`: each seed, and what the seeds say together."""
+    lines = []
+    for found in gains:
+        gain: Gain = found["gain"]
+        setting = f"setting {found['setting']}: " if len(gains) > 1 else ""
+        first, last = (STAGE_NAMES.get(found[k], found[k]) for k in ("first", "last"))
+        lines.append(f"{setting}accuracy from {first} to {last}, p of permutations of dialogues")
+        lines += [
+            f"  {one.seed:<26}{one.before:>8.3f} -> {one.after:.3f}  {one.difference:+.3f}  p = {one.p:.2g}"
+            for one in gain.seeds
+        ]
+        spread = "" if gain.deviation is None else f" ± {gain.deviation:.3f}"
+        over = "seeds and dialogues" if len(gain.seeds) > 1 else "dialogues alone"
+        interval = describe_interval(gain.interval, "%+.3f")
+        lines.append(f"  mean {gain.mean:+.3f}{spread}, {gain.describe()}, 95 % over {over}: {interval}")
+    return lines
 
 
 def table(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> str:
@@ -187,15 +266,19 @@ def compare_runs(folders: Sequence[Path]) -> tuple[str, Path]:
         for stage, entries in read_metrics(run.folder).items()
         if stage.endswith("/rl")
     }
+    gains = gains_of(groups, stages)
     page = render_page(
         "compare.html.j2",
+        gains=gains,
+        by_seed=settings_by_seed(groups, stages),
         groups=groups,
         differences=differences(groups),
         means={name: means(group, stages) for name, group in groups.items()},
         tests=tests_between(groups, [stage for stage in stages if is_checkpoint(stage)]),
         charts=figures.rl_charts(curves),
     )
-    return table(groups, stages), write_text(folders[0].parent / "compare.html", page)
+    text = "\n".join([table(groups, stages), *gain_lines(gains)])
+    return text, write_text(folders[0].parent / "compare.html", page)
 
 
 def main() -> int:

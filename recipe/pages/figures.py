@@ -142,11 +142,11 @@ def confusion_chart(table: Mapping[str, Any], title: str) -> Figure:
 
 
 def drift_chart(drift: Mapping[str, Any], title: str) -> Figure:
-    """Label shares of gold and self-labelled rows side by side (`evaluation.circularity.label_drift`)."""
+    """Label shares of self-labelled rows and real next turns (`evaluation.circularity.label_drift`)."""
     labels = list(drift["gold"])
     with plt.rc_context(_STYLE | {"figure.subplot.bottom": 0.25}):
         figure, axis = plt.subplots(figsize=_SIZE)
-        for offset, key, name in ((-0.2, "gold", "gold rows"), (0.2, "own", "self-labelled rows")):
+        for offset, key, name in ((-0.2, "gold", "real next turns"), (0.2, "own", "self-labelled rows")):
             places = [i + offset for i in range(len(labels))]
             axis.bar(places, [drift[key][e] for e in labels], width=0.4, label=name)
         axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right", fontsize=7)
@@ -154,8 +154,9 @@ def drift_chart(drift: Mapping[str, Any], title: str) -> Figure:
         axis.legend()
         return Figure(
             _svg(figure),
-            f"Label shares in B; Jensen-Shannon divergence {drift['divergence']:.3f} bits, "
-            f"{drift['self_rows']} self-labelled rows.",
+            f"Label shares of {drift['compared']} of {drift['self_rows']} self-labelled rows in B and of the "
+            f"turns that they replace; Jensen-Shannon divergence {drift['divergence']:.3f} bits, the "
+            f"same heaviest label in {drift['agreement']:.0%}.",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from recipe.evaluation.results import MEASURE_NAMES, STAGE_NAMES
+from recipe.evaluation.statistics import describe_interval
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -21,4 +22,5 @@ def render_page(template: str, **values: Any) -> str:
     )
     environment.filters["number"] = lambda x, form="%.3f": "–" if x is None else form % x
     environment.filters["weights"] = lambda w: ", ".join(f"{label} {x:.2f}" for label, x in w.items())
+    environment.filters["interval"] = describe_interval
     return environment.get_template(template).render(names=STAGE_NAMES, measures=MEASURE_NAMES, **values)

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from data_prep.files import write_text
-from recipe.evaluation import circularity
+from recipe.evaluation import alarms, circularity
 from recipe.evaluation.results import (
     MEASURE_NAMES,
     STAGE_NAMES,
@@ -29,7 +29,7 @@ from recipe.evaluation.rl_stages import read_rl_stages
 from recipe.evaluation.statistics import bootstrap_intervals, compare
 from recipe.pages import circularity_section as diagnose
 from recipe.pages import clusters as persona_table
-from recipe.pages import figures
+from recipe.pages import figures, gains_section
 from recipe.pages.compare import compare_runs
 from recipe.pages.render import render_page
 from recipe.pages.rollout_browser import shown_groups
@@ -104,7 +104,7 @@ def write_report(folder: Path) -> Path:
         if stage in results and table["avg"]["n"] < results[stage]["avg"]["n"]
     }
     stages = read_rl_stages(folder)
-    buffers = read_buffers(folder)
+    buffers, real_next = read_buffers(folder), gains_section.real_next_labels(folder)
     state = read_state(folder)
     problems = [problem for stage in stages for problem in stage.problems] + missing_records(folder)
     problems += _rule_breakers(results)
@@ -135,12 +135,14 @@ def write_report(folder: Path) -> Path:
         intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
         clean=clean,
         comparisons=compare(records, _pairs(list(records))),
-        warnings=circularity.warnings(diagnose.moments(stages, records)),
-        iterations=[
-            {"name": stage.name, "kinds": circularity.describe_stage(stage.groups)}
-            for stage in stages
-            if stage.groups
-        ],
+        warnings=sorted(
+            alarms.warnings(diagnose.moments(stages, written)) + alarms.collapses(written, STAGE_NAMES),
+            key=lambda alarm: not alarm.clear,
+        ),
+        has_self_labels=any(group.self_labelled for stage in stages for group in stage.groups),
+        iterations=gains_section.stage_table(stages),
+        gain_charts=gains_section.step_charts(stages),
+        own=gains_section.own_emotions_and_replies(folder, written),
         mistakes=diagnose.mistakes_between(written),
         replies={stage: diagnose.diversity_of(rows) for stage, rows in written.items()},
         entropies={
@@ -150,12 +152,13 @@ def write_report(folder: Path) -> Path:
         },
         judged=judged,
         personas=personas,
-        drift_charts=diagnose.drift_charts(buffers),
+        drift_charts=diagnose.drift_charts(buffers, real_next),
         group_charts=diagnose.group_charts(stages),
         reliability=_reliability_charts(results),
         confusions=_confusion_charts(results),
         training=_training_charts(metrics),
-        buffers=[{"name": name, **_contents(rows)} for name, rows in buffers.items()],
+        buffers=[{"name": name, **_contents(rows, real_next)} for name, rows in buffers.items()],
+        buffer_quality=gains_section.buffer_table(buffers),
         leakage=read_json(folder / "data/leakage.json", []),
         timings=[{"name": name, **step, **_usage(folder / name)} for name, step in state.items()],
         gpu_hours=_gpu_hours(config, state),
@@ -276,14 +279,16 @@ def step_parts(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return parts
 
 
-def _contents(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _contents(
+    rows: Sequence[Mapping[str, Any]], real_next: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
     """What a buffer holds, by origin and the iteration that a row comes from."""
     origins: dict[str, int] = {}
     for row in rows:
         info = row["extra_info"]
         name = "original" if info["origin"] == "original" else f"self-play of iteration {info['iteration']}"
         origins[name] = origins.get(name, 0) + 1
-    drift = circularity.label_drift(rows)
+    drift = circularity.label_drift(rows, real_next)
     return {
         "rows": len(rows),
         "responses": sum(row["response"] is not None for row in rows),

@@ -142,7 +142,9 @@ def make_run(folder: Path, seed: int = 1, test_accuracy: tuple[float, ...] = (0.
     for stage, accuracy in zip(("cold", "rl", "retrained"), test_accuracy, strict=True):
         answers[stage] = {row["extra_info"]["row_id"]: answer(row, accuracy, draw) for row in test}
     for stage, texts in answers.items():
-        records, out = score_answers(test, texts), folder / f"eval/{stage}"
+        # A text is itself a sequence: each must be in a list of its own, or its letters vote.
+        records = score_answers(test, {row_id: [text] for row_id, text in texts.items()})
+        out = folder / f"eval/{stage}"
         out.mkdir(parents=True)
         (out / "records.json").write_text(json.dumps(records))
         (out / "summary.json").write_text(json.dumps(summarise(records)))

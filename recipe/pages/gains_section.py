@@ -1,0 +1,125 @@
+"""What the report shows of gains: recognition or confidence, pass@n, own emotions and replies, B itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.files import write_json
+from data_prep.rows import read_rows
+from recipe.evaluation import buffer_quality, circularity, expression, next_turn
+from recipe.evaluation.baselines import readers
+from recipe.evaluation.rl_stages import RlStage
+from recipe.evaluation.statistics import Estimate
+from recipe.pages import figures
+from recipe.run.files import read_json
+
+#: Title of a chart -> its caption, and name of a line -> key of `circularity.describe_stage`.
+_CHARTS = {
+    "Reward and its fixed-weight twin": (
+        "Gold prompts. The twin gives every ranking the weights .7, .2, .1: only recognition raises it.",
+        {"mean R": "gold_reward", "twin": "twin"},
+    ),
+    "Right rollouts, groups and votes": (
+        "Gold prompts: share of right rollouts, of groups with one, of groups whose majority is right.",
+        {"accuracy": "gold_accuracy", "pass@n": "pass_at_n", "majority vote": "vote_accuracy"},
+    ),
+    "Weight of the heaviest label": (
+        "Mean normalised weight in valid rollouts on gold prompts: how sure the policy is.",
+        {"top weight": "top_weight"},
+    ),
+    "Labels named": ("Mean over valid rollouts on gold prompts; at most 3.", {"labels": "named"}),
+}
+
+
+def step_charts(stages: Sequence[RlStage]) -> list[figures.Figure]:
+    """Per RL step: the reward's parts, pass@n, the majority vote; a line per measure and stage."""
+    steps = {
+        stage.name: [
+            (step, circularity.describe_stage(list(groups)))
+            for step, groups in itertools.groupby(stage.groups, key=lambda group: group.step)
+        ]
+        for stage in stages
+    }
+    charts = []
+    for title, (caption, measures) in _CHARTS.items():
+        lines = {}
+        for (name, found), (label, key) in itertools.product(steps.items(), measures.items()):
+            points = [(step, kinds[key]) for step, kinds in found if kinds[key] is not None]
+            line = " ".join(([label] if len(measures) > 1 else []) + ([name] if len(steps) > 1 else []))
+            lines[line or label] = ([p[0] for p in points], [p[1] for p in points])
+        charts.append(figures.line_chart(lines, title, "RL step", caption))
+    return [chart for chart in charts if chart]
+
+
+def stage_table(stages: Sequence[RlStage]) -> list[dict[str, Any]]:
+    """``name``, ``kinds`` of `circularity.describe_stage` and ``r2`` of `circularity.r2_information`."""
+    return [
+        {
+            "name": stage.name,
+            "kinds": circularity.describe_stage(stage.groups),
+            "r2": circularity.r2_information(stage.groups),
+        }
+        for stage in stages
+        if stage.groups
+    ]
+
+
+def real_next_labels(folder: Path) -> dict[str, dict[str, float]]:
+    """`next_turn.real_next_labels` of a run's training prompts; empty where it has kept none."""
+    path = folder / "data/train.parquet"
+    return next_turn.real_next_labels(read_rows(path)) if path.is_file() else {}
+
+
+def buffer_table(buffers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """`buffer_quality.describe_buffer` of every B, with its ``name``."""
+    return [{"name": name, **buffer_quality.describe_buffer(rows)} for name, rows in buffers.items()]
+
+
+def own_emotions_and_replies(
+    folder: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The other two tasks, per checkpoint: what `next_turn.understanding` and `expression.agreement` find.
+
+    The first call trains the reader, which takes half a minute on the three corpora; its finding is kept
+    in ``eval/<checkpoint>/own_emotions.json``, beside the records that it comes from.
+
+    Args:
+        folder: of the run.
+        records: checkpoint -> its records.
+
+    Returns:
+        checkpoint -> ``understanding`` and ``expression``, each corpus -> measures. Empty where the run has
+        kept no prompts.
+    """
+    paths = {stage: folder / f"eval/{stage}/own_emotions.json" for stage in records}
+    pending = [stage for stage, path in paths.items() if not path.is_file()]
+    train, test = (folder / f"data/{split}.parquet" for split in ("train", "test"))
+    if pending and not (train.is_file() and test.is_file()):
+        return {}
+    if pending:
+        known, asked = readers(read_rows(train)), read_rows(test)
+        for stage in pending:
+            found = {
+                "understanding": next_turn.understanding(asked, records[stage]),
+                "expression": expression.agreement(records[stage], known),
+            }
+            write_json(paths[stage], found)
+    return {stage: _with_estimates(read_json(path)) for stage, path in paths.items()}
+
+
+def _with_estimates(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """What JSON made lists of, as `Estimate` again."""
+
+    def restored(value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        mean, interval, n, clusters = value
+        return Estimate(mean, interval and (interval[0], interval[1]), n, clusters)
+
+    return {
+        part: {c: {key: restored(x) for key, x in row.items()} for c, row in table.items()}
+        for part, table in found.items()
+    }
