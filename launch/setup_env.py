@@ -31,6 +31,10 @@ from launch.progress import CommandFailed, say  # noqa: E402
 VENVS = {"cpu": ROOT / ".venv", "gpu": ROOT / ".venv", "analysis": ROOT / ".venv-analysis"}
 GIB_NEEDED = {"cpu": 6, "gpu": 20, "analysis": 3}
 OLDEST, TOO_NEW = (3, 11), (3, 13)  # Python, as the pinned packages want it
+UNFIT = (
+    f"Python {sys.version.split()[0]} cannot install the pinned packages; run this with Python 3.11 or 3.12, "
+    "for instance: make setup PYTHON=python3.11"
+)
 
 
 class SetupError(RuntimeError):
@@ -123,11 +127,6 @@ def _install(installer: Installer, folder: Path, wanted: dict[str, str], dropped
 
 
 def _check_machine(folder: Path, profile: str) -> None:
-    if not OLDEST <= sys.version_info < TOO_NEW:
-        raise SetupError(
-            f"Python {sys.version.split()[0]} cannot install the pinned packages; run this with Python 3.11 "
-            "or 3.12, for instance: make setup PYTHON=python3.11"
-        )
     free = shutil.disk_usage(ROOT).free
     if free < (needed := GIB_NEEDED[profile] * 2**30):
         raise SetupError(f"{needed >> 30} GiB of disk are needed for {folder.name}, {free >> 30} are free")
@@ -186,22 +185,21 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="default: .venv, or .venv-analysis for that profile")
     args = parser.parse_args()
     folder = (args.folder or VENVS[args.profile or "cpu"]).resolve()  # a link may put it on another disk
-    if sys.version_info < OLDEST:
-        _start_again_with(folder)
+    if not OLDEST <= sys.version_info < TOO_NEW:
+        if args.force or args.exact_python:
+            sys.exit(f"error: {UNFIT}")
+        _leave_it_to(folder)
     try:
         ensure(folder, args.profile, args.force, args.exact_python)
     except (SetupError, CommandFailed) as error:
         sys.exit(f"error: {error}")
 
 
-def _start_again_with(folder: Path) -> None:
-    """This Python is too old to look at anything: let the environment's own do it, if there is one."""
+def _leave_it_to(folder: Path) -> None:
+    """This Python cannot have the packages. An environment that is there looks after itself with its own."""
     python = folder / "bin/python"
-    if "--force" in sys.argv or not stamp.read(folder):
-        sys.exit(
-            f"error: this is Python {sys.version.split()[0]}; 3.11 or 3.12 is needed, for instance: "
-            "make setup PYTHON=python3.11"
-        )
+    if not stamp.read(folder):
+        sys.exit(f"error: {UNFIT}")
     os.execv(python, [str(python), *sys.argv])
 
 
