@@ -5,7 +5,6 @@ Works before `make setup`, too, with the standard library alone: it then tells w
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -14,7 +13,11 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STAMP = ROOT / ".venv/self-emo.json"
+sys.path.insert(0, str(ROOT))  # called as a file, perhaps before this project is installed
+
+from launch import stamp  # noqa: E402
+from launch.setup_env import GIB_NEEDED, OLDEST, TOO_NEW, detect_profile  # noqa: E402
+
 GIB = 2**30
 #: What the default run wants, the environment being there.
 MEMORY, DISK = 10 * GIB, 1 * GIB
@@ -24,15 +27,15 @@ def main() -> int:
     """Print the findings; 1 if something is wrong."""
     problems: list[str] = []
     print(f"machine   {platform.system()} {platform.machine()}, Python {platform.python_version()}")
-    if STAMP.exists():
-        profile = json.loads(STAMP.read_text())["profile"]
+    if built := stamp.read(ROOT / ".venv"):
+        profile = built["profile"]
         print(f"profile   {profile} ({sys.prefix})")
         _versions(profile, problems)
         _plugins(problems)
     else:
         _before_setup(problems)
     _resources(problems)
-    if STAMP.exists():
+    if built:
         _devices(problems)
         _leftovers()
     for problem in problems:
@@ -42,13 +45,10 @@ def main() -> int:
 
 
 def _before_setup(problems: list[str]) -> None:
-    sys.path.insert(0, str(ROOT))
-    from launch.setup_env import GIB_NEEDED, detect_profile
-
     profile = os.environ.get("PROFILE") or detect_profile()
     print(f"profile   {profile}, not built yet")
     problems.append("there is no environment yet; make setup builds it (the other targets do so, too)")
-    if not (3, 11) <= sys.version_info < (3, 13):
+    if not OLDEST <= sys.version_info < TOO_NEW:
         problems.append("the pinned packages want Python 3.11 or 3.12: make setup PYTHON=python3.11")
     if shutil.disk_usage(ROOT).free < GIB_NEEDED[profile] * GIB:
         problems.append(f"the environment wants {GIB_NEEDED[profile]} GiB of disk")

@@ -315,14 +315,3 @@ def test_the_page_fits_a_phone(run, page, tmp_path):
 def test_a_file_holds_its_groups(run):
     groups = dict(groups_of(run / "iter_1/rl/rollouts/step_000001.parquet", without=("response",)))
     assert all(len(rollouts) == 4 and "response" not in rollouts[0] for rollouts in groups.values())
-
-
-@pytest.mark.parametrize(
-    ("given", "runs"),
-    [(["RUN=a", "RUN=runs/b"], "a runs/b"), (["RUN=a b"], "a b"), (["RUN=a", "X=1"], "a")],
-)
-def test_make_report_takes_several_runs(root, given, runs):
-    """make itself knows the last RUN= alone."""
-    command = ["make", "--no-print-directory", "-n", "report", *given]  # also when make runs the tests
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1].split("recipe.pages.report ")[1] == runs
