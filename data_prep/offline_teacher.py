@@ -1,0 +1,166 @@
+"""A stand-in for expert LLMs that needs no network: a weak teacher without noise, labelled as what it is.
+
+It never sees a gold label and reads the last line alone, by a list of cues: a sigh if there is one, else
+what was got or not got and whether that is a good thing. It does not ask who got it, does not notice a
+guess or what a bare "no" answers, and knows few of the ways in which things come about. So it is wrong in
+a systematic way, which the reward of RL can correct. It always names three labels with the same weights:
+what a model never saw in the cold start it cannot sample, and what it cannot sample RL cannot choose.
+Its answers keep the output rule; they are no match for an expert LLM and no claim of the paper rests on
+them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from rewards.labels import corpus_labels
+from rewards.parse import parse_output
+
+NAME = "offline-teacher"
+
+#: Weights of the first, second and third label of every answer.
+WEIGHTS = (0.7, 0.2, 0.1)
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+#: Words that a feeling shows in; the first feeling in this order with a hit is taken.
+_CUES: dict[str, frozenset[str]] = {
+    feeling: frozenset(words.split())
+    for feeling, words in {
+        "sadness": "sorry sad weep cry regret forgive miss alone hurt died",
+        "fear": "tremble frightened afraid scared fear worried danger nervous",
+        "anger": "ashamed report angry mad hate furious rude stupid",
+        "disgust": "gross disgusting ugly dirty rotten ew yuck",
+        "frustration": "sick always never-ending tired",
+        "excitement": "hardly count amazing exciting finally",
+        "surprise": "idea guessed wow suddenly unbelievable really",
+        "calm": "rest well calm quiet peace relax safe",
+        "power": "strong ready sure",
+        "joy": "glad drink proud cheer happy love thank wonderful fun nice",
+    }.items()
+}
+_SIGHS = {1: frozenset(_words("great lovely hurray yay")), -1: frozenset(["alas", "oh", "ugh"])}
+_GOT = frozenset(_words("got kept gave went get keep give go have won found passed yes"))
+_NOT = frozenset(_words("never not no took take lost failed nothing"))
+_ILLS = frozenset(
+    _words(
+        "fine fever debt blame ban penalty rash flu bill warning curse sentence burden cough summons "
+        "injury virus tax scar parasite problem accident"
+    )
+)
+_SOON = frozenset(_words("will tomorrow soon next"))
+#: Feeling of an event by whether it sounds good, and the ways of coming about that the teacher knows.
+_EVENTS = {"plain": {1: "joy", -1: "sadness"}, "soon": {1: "excitement", -1: "fear"},
+           "you": {1: "joy", -1: "anger"}}  # fmt: skip
+#: What a line may mean that sounds like the key: its second and third guess.
+_OTHERS = {
+    "joy": ("sadness", "neutral"), "sadness": ("joy", "neutral"), "excitement": ("fear", "neutral"),
+    "fear": ("excitement", "neutral"), "anger": ("joy", "neutral"), "neutral": ("sadness", "joy"),
+    "surprise": ("disgust", "neutral"), "disgust": ("surprise", "neutral"),
+    "frustration": ("calm", "neutral"), "calm": ("frustration", "neutral"), "power": ("sadness", "neutral"),
+}  # fmt: skip
+
+#: What each corpus calls a feeling; what it has no word for is its nearest neighbour.
+_NAMES: dict[str, dict[str, str]] = {
+    "meld": {
+        "anger": "anger", "sadness": "sadness", "fear": "fear", "disgust": "disgust",
+        "surprise": "surprise", "excitement": "joy", "frustration": "anger", "joy": "joy",
+        "power": "joy", "calm": "neutral", "neutral": "neutral",
+    },
+    "iemocap": {
+        "anger": "angry", "sadness": "sad", "fear": "frustrated", "disgust": "angry",
+        "surprise": "excited", "excitement": "excited", "frustration": "frustrated", "joy": "happy",
+        "power": "excited", "calm": "neutral", "neutral": "neutral",
+    },
+    "emorynlp": {
+        "anger": "Mad", "sadness": "Sad", "fear": "Scared", "disgust": "Mad",
+        "surprise": "Scared", "excitement": "Joyful", "frustration": "Mad", "joy": "Joyful",
+        "power": "Powerful", "calm": "Peaceful", "neutral": "Neutral",
+    },
+}  # fmt: skip
+
+#: The teacher's own feeling after each feeling, and its reply about {topic}.
+_REACTIONS: dict[str, tuple[str, str]] = {
+    "joy": ("joy", "I am happy about the {topic}."),
+    "sadness": ("sadness", "It is sad about the {topic}."),
+    "fear": ("fear", "I fear the {topic}, too."),
+    "anger": ("sadness", "I am sorry for the {topic}."),
+    "disgust": ("anger", "I am angry about the {topic}."),
+    "surprise": ("surprise", "What a thing, the {topic}."),
+    "excitement": ("excitement", "I want to see the {topic}."),
+    "frustration": ("frustration", "I am tired of the {topic}."),
+    "power": ("joy", "I am happy about the {topic}."),
+    "calm": ("calm", "It is quiet about the {topic}."),
+    "neutral": ("neutral", "Let us speak of the {topic}."),
+}
+
+
+def guess_feelings(text: str) -> tuple[str, str, str]:
+    """Three feelings that an utterance may show, likeliest first, from its words alone."""
+    words = re.findall(r"[a-z]+", text.lower())
+    first = _first_feeling(text, words)
+    return (first, *_OTHERS[first])
+
+
+def _first_feeling(text: str, words: Sequence[str]) -> str:
+    if text.endswith("?"):
+        return "neutral"
+    for feeling, cues in _CUES.items():
+        if cues & set(words):
+            return feeling
+    sighs = [sign for sign, cues in _SIGHS.items() if words and words[0] in cues]
+    got, missed = _GOT & set(words), _NOT & set(words)
+    if not (sighs or got or missed):
+        return "neutral"
+    good = sighs[0] if sighs else (-1 if missed else 1) * (-1 if _ILLS & set(words) else 1)
+    manner = "soon" if _SOON & set(words) else "you" if "you" in words else "plain"
+    return _EVENTS[manner][good]
+
+
+def topic_of(text: str) -> str:
+    """What a line is about: the word after its last "the", "a" or "my", else "news"."""
+    found = re.findall(r"\b(?:the|a|my|this) ([a-z]{3,})", text.lower())
+    return found[-1] if found else "news"
+
+
+def respond(context: Sequence[Mapping[str, str]], persona: Mapping[str, str], corpus: str) -> str:
+    """An expert response (think block and dictionary) to one prompt; it keeps the output rule.
+
+    Args:
+        context: the dialogue so far, each turn with ``speaker`` and ``text``.
+        persona: ``name`` and ``profile`` of the speaker who answers.
+        corpus: decides the label list.
+
+    Raises:
+        ValueError: a name in the data breaks the rule.
+    """
+    last, names = context[-1], _NAMES[corpus]
+    feelings = guess_feelings(last["text"])
+    labels = list(dict.fromkeys(names[feeling] for feeling in feelings))
+    labels += [label for label in corpus_labels(corpus) if label not in labels][: 3 - len(labels)]
+    seen = dict(zip(labels, WEIGHTS, strict=True))
+    mine, reply = _REACTIONS[feelings[0]]
+    topic = next((t for turn in reversed(context) if (t := topic_of(turn["text"])) != "news"), "news")
+    text = (
+        f"<think>{last['speaker']} sounds {labels[0]}.</think>\n"
+        f"{{'last_emotions': {seen!r}, 'my_emotions': {{{names[mine]!r}: 0.8}}, "
+        f"'my_output': {reply.format(topic=topic)!r}}}"
+    )
+    parsed = parse_output(text, corpus_labels(corpus))
+    if not parsed.valid:  # a name such as "<think>" in the data would break it
+        raise ValueError(f"the offline teacher broke the rule ({parsed.reason}) on {last!r}")
+    return text
+
+
+def profile(name: str, lines: Sequence[str]) -> str:
+    """One sentence about a speaker, from the look of the lines alone."""
+    words = sum(len(line.split()) for line in lines) / max(len(lines), 1)
+    manner = "brief" if words < 6 else "talkative" if words > 12 else "plain-spoken"
+    asks = sum("?" in line for line in lines) / max(len(lines), 1)
+    shouts = sum("!" in line for line in lines) / max(len(lines), 1)
+    mood = "curious" if asks > 0.4 else "lively" if shouts > 0.3 else "even-tempered"
+    return f"A {manner} and {mood} person."
