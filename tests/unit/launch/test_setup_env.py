@@ -275,7 +275,8 @@ def test_a_python_that_is_not_fit_leaves_it_to_the_environment_s_own(tmp_path, m
     monkeypatch.setattr(setup_env, "TOO_NEW", (3, 11))
     with pytest.raises(SystemExit, match=r"run this with Python 3\.11 or 3\.12"):
         setup_env.main()
-    FakeInstaller.calls, FakeInstaller.fails_at = [], None
+    monkeypatch.setattr(FakeInstaller, "calls", [], raising=False)
+    monkeypatch.setattr(FakeInstaller, "fails_at", None, raising=False)
     FakeInstaller(folder).create()
     (folder / stamp.STAMP).write_text('{"profile": "cpu"}')
     monkeypatch.setattr(setup_env, "ensure", lambda *call: None)  # execv would not come back
