@@ -58,6 +58,8 @@ def test_a_label_counts_as_named_from_a_weight_on():
     # It is the share that counts, not the weight as given; at the threshold a label counts.
     assert secondary_rewards([{"joy": 0.019, "fear": 0.001}], MELD, 0.05) == [2 / 3]
     assert secondary_rewards([{"joy": 0.95, "fear": 0.05, "anger": 0.0499}], MELD, 0.05) == [1 / 3]
+    # 0.02 of 0.4, which floating point makes a bit less than 0.05.
+    assert secondary_rewards([{"joy": 0.01, "fear": 0.37, "anger": 0.02}], MELD, 0.05) == [2 / 3]
     thirds = {"joy": 0.1, "fear": 0.1, "anger": 0.1}
     assert secondary_rewards([thirds, {}, None], MELD, 1 / 3) == [1, 0, 0]
 

@@ -342,6 +342,17 @@ def test_the_limits_are_inside():
 
 
 @pytest.mark.parametrize(
+    ("escaped", "char"), [(r"\\", "\\"), (r"\u0041", "A"), (r"\ud83d\ude00", "\U0001f600")]
+)
+@pytest.mark.parametrize("quote", "'\"")
+def test_a_reply_of_the_longest_length_may_be_all_escapes(escaped, char, quote):
+    # Two halves of a surrogate pair are one character in what is stored, in both languages.
+    text = after_think(GOOD.replace("'", quote).replace("Well done!", escaped * 2000))
+    assert parse_output(text, MELD).my_output == char * 2000
+    assert reason(text.replace(escaped, escaped * 2, 1)) == "long_reply"
+
+
+@pytest.mark.parametrize(
     "reply",
     ["It's {fine} }", 'a "quoted" } word', "<b>thinking</b>", "{'last_emotions': {}}", "\\d {", "caf\u00e9"],
 )
