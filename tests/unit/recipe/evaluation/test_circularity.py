@@ -1,4 +1,4 @@
-"""Measures of circularity on small cases, and the warning, planted and not."""
+"""Measures of circularity on small cases."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ import json
 import math
 
 import pytest
-from scipy.stats import ttest_ind
 
 from recipe.evaluation.circularity import (
-    Point,
     describe_group,
     describe_stage,
     divergence,
-    first_and_last,
     label_drift,
     mistakes,
-    point_of,
-    warnings,
+    r2_information,
 )
 from recipe.evaluation.measures import INVALID
-from recipe.evaluation.rl_stages import RlStage
-from recipe.pages.circularity_section import moments
 
 SELF = {"origin": "self_play", "iteration": 1}
 
@@ -45,24 +39,32 @@ def test_divergence_by_hand():
     assert divergence([1, 0], [0, 1]) == pytest.approx(1)
 
 
-def test_drift_sets_self_labelled_rows_against_gold_rows(make_prompt_row):
+def test_drift_sets_self_made_labels_against_the_turns_that_they_replace(make_prompt_row):
+    """Gold rows say joy and fear; the next turns of the rows that went on say fear alone."""
     rows = [
         make_prompt_row("a", label={"joy": 1.0}),
         make_prompt_row("b", label={"fear": 1.0}),
-        make_prompt_row("c", label={"joy": 0.6, "fear": 0.2}, lineage=SELF),  # normalised: 3/4, 1/4
-        make_prompt_row("d", label={"Sad": 1.0}, corpus="emorynlp"),
+        make_prompt_row("c", label={"joy": 0.6, "fear": 0.2}, lineage=SELF | {"parent": "a"}),  # 3/4, 1/4
+        make_prompt_row(
+            "d", label={"anger": 1.0}, lineage=SELF | {"parent": "c"}
+        ),  # its real turn is unknown
+        make_prompt_row("e", label={"Sad": 1.0}, corpus="emorynlp", lineage=SELF | {"parent": "x"}),
     ]
-    drift = label_drift(rows)
-    assert drift.keys() == {"meld"} and drift["meld"]["self_rows"] == 1
-    assert drift["meld"]["own"]["joy"] == pytest.approx(0.75) and drift["meld"]["gold"]["joy"] == 0.5
-    assert sum(drift["meld"]["gold"].values()) == pytest.approx(1) and len(drift["meld"]["gold"]) == 7
+    drift = label_drift(rows, {"a": {"fear": 1.0}, "b": {"disgust": 1.0}})
+    assert drift.keys() == {"meld"}
+    found = drift["meld"]
+    assert (found["self_rows"], found["compared"], found["agreement"]) == (2, 1, 0.0)
+    assert found["own"]["joy"] == pytest.approx(0.75) and found["own"]["anger"] == 0
+    assert found["gold"] == dict.fromkeys(found["gold"], 0.0) | {"fear": 1.0} and len(found["gold"]) == 7
 
     def term(p, q):
-        return p * math.log2(p / ((p + q) / 2))
+        return p * math.log2(p / ((p + q) / 2)) if p else 0.0
 
-    expected = (term(0.75, 0.5) + term(0.5, 0.75) + term(0.25, 0.5) + term(0.5, 0.25)) / 2
-    assert drift["meld"]["divergence"] == pytest.approx(expected)
-    assert label_drift(rows[:2]) == {}
+    # joy: 3/4 against 0, fear: 1/4 against 1.
+    expected = (term(0.75, 0) + term(0.25, 1) + term(1, 0.25)) / 2
+    assert found["divergence"] == pytest.approx(expected)
+    assert label_drift(rows, {"a": {"joy": 0.75, "fear": 0.25}})["meld"]["divergence"] == pytest.approx(0)
+    assert label_drift(rows[:2], {"a": {"fear": 1.0}}) == {} == label_drift(rows, {})
 
 
 def test_mistakes_that_stay_and_grow():
@@ -113,6 +115,76 @@ def test_what_lambda_adds_to_the_advantages(make_prompt_row):
     assert describe_stage([group])["lambda_share"] == pytest.approx(1 / (1 + alone), abs=1e-5)
 
 
+def test_flips_are_counted_only_where_rewards_differ(make_prompt_row):
+    """With equal rewards R alone pushes nowhere: its advantages are rounding, whatever their sign."""
+    row = make_prompt_row("a", label={"joy": 1.0})
+    alike = [rollout({"joy": 0.7, "fear": 0.3}) | {"score": 0.1 + 0.7 / 1.3} for _ in range(7)]
+    up_and_down = [r | {"advantage": a} for r, a in zip(alike, (1, -1, 1, -1, 1, -1, 1), strict=True)]
+    flat = describe_group(up_and_down, row)
+    assert (flat.turned, flat.flips, flat.reward_part) == (None, 0, 0.0)
+    assert flat.consensus_part == pytest.approx(1.0)
+    # R = 1.1, 0.6, 0.1: the middle one stands at the mean, so it has no sign to be turned.
+    spread = [rollout({"joy": 1.0}), rollout({"joy": 1.0}) | {"score": 0.6}, rollout({"fear": 1.0})]
+    used = [r | {"advantage": a} for r, a in zip(spread, (-0.5, 0.5, 0.5), strict=True)]
+    group = describe_group(used, row)
+    assert (group.flips, group.right_flips) == (2, 0) and group.turned == pytest.approx(2 / 3)
+    assert describe_stage([flat, group])["turned"] == pytest.approx(2 / 3)  # of the group that has spread
+    assert describe_stage([flat])["turned"] is None
+
+
+def test_flips_for_the_better_push_right_answers_up_and_wrong_ones_down(make_prompt_row):
+    """R alone likes the sure wrong answer's soft overlap more than the shy right one; λ turns both."""
+    shy, wrong = rollout({"joy": 1.0}) | {"score": 0.3}, rollout({"fear": 1.0}) | {"score": 0.5}
+    pair = [shy | {"advantage": 0.4}, wrong | {"advantage": -0.4}]
+    group = describe_group(pair, make_prompt_row("a", label={"joy": 1.0}))
+    assert (group.flips, group.right_flips, group.turned) == (2, 2, 1.0)
+    found = r2_information([group])
+    assert (found["flips"], found["right_flips"]) == (2, 1.0)
+
+
+def test_what_a_group_got_right(make_prompt_row):
+    row = make_prompt_row("a", label={"joy": 1.0})
+    group = describe_group(
+        [
+            rollout({"joy": 0.5, "fear": 0.3, "anger": 0.2}),
+            rollout({"fear": 1.0}),
+            rollout({"fear": 0.8}),
+            rollout({}),
+        ],
+        row,
+    )
+    assert group.passed and group.vote_right is False and group.dialogue == "meld/d1"
+    assert group.twin == pytest.approx((0.7 / 1.3 + 0.1 + 0.1 + 0.1 + 0) / 4)
+    assert group.top_weight == pytest.approx((0.5 + 1 + 1) / 3) and group.named == pytest.approx(5 / 3)
+    alone = describe_group([rollout({"joy": 1.0}), rollout({})], row)
+    nobody = describe_group([rollout({}), rollout({})], row)
+    assert alone.vote_right is True and nobody.vote_right is None and not nobody.passed
+    assert nobody.top_weight is None and nobody.named is None
+    found = describe_stage([group, alone, nobody])
+    assert (found["pass_at_n"], found["vote_accuracy"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    own = describe_group([rollout({"joy": 1.0})], make_prompt_row("b", lineage=SELF, label={"joy": 1.0}))
+    assert describe_stage([group, alone, nobody, own])["pass_at_n"] == pytest.approx(2 / 3)  # gold ones only
+
+
+def test_what_r2_knows(make_prompt_row):
+    """Mean r2 of right minus wrong valid rollouts, in groups that have both; dialogues are resampled."""
+    groups = []
+    for dialogue, gap in (("d1", 0.1), ("d1", 0.1), ("d2", 0.4)):
+        row = make_prompt_row("a", label={"joy": 1.0})
+        row["extra_info"]["dialogue_id"] = dialogue
+        said = [rollout({"joy": 1.0}, r2=0.5 + gap), rollout({"fear": 1.0}, r2=0.5), rollout({}, r2=0.0)]
+        groups.append(describe_group(said, row))
+    assert [g.r2_gap for g in groups] == pytest.approx([0.1, 0.1, 0.4])  # the broken one is not looked at
+    all_right = describe_group(
+        [rollout({"joy": 1.0}), rollout({"joy": 1.0})], make_prompt_row("a", label={"joy": 1.0})
+    )
+    assert all_right.r2_gap is None
+    found = r2_information([*groups, all_right])
+    assert found["gap"].mean == pytest.approx(0.2) and (found["gap"].n, found["gap"].clusters) == (3, 2)
+    assert found["gap"].interval == pytest.approx((0.1, 0.4))
+    assert r2_information([all_right]) == {"gap": None, "flips": 0, "right_flips": None}
+
+
 def test_a_stage_keeps_gold_and_self_labels_apart(make_prompt_row):
     gold, own = (
         make_prompt_row("a", label={"joy": 1.0}),
@@ -130,74 +202,3 @@ def test_a_stage_keeps_gold_and_self_labels_apart(make_prompt_row):
     assert found["wrong_consensus"] == 0.5  # of the two gold groups that have one; the self-labelled is out
     assert found["no_consensus"] == pytest.approx(1 / 3)
     assert describe_stage([])["gold_accuracy"] is None and describe_stage(groups[:3])["self_reward"] is None
-
-
-# ---- the warning ----
-
-R = "R on self-labelled prompts"
-
-
-@pytest.mark.parametrize(
-    "accuracy, reward, warns",
-    [
-        ((0.9, 0.2), (0.3, 0.6), True),  # the planted case: right less often, and paid more for it
-        ((0.9, 0.2), (0.6, 0.3), False),  # both fall: a bad run, but not this
-        ((0.2, 0.9), (0.3, 0.6), False),  # both rise: what is wanted
-        ((0.2, 0.9), (0.6, 0.3), False),
-        ((0.5, 0.5), (0.3, 0.6), False),
-        ((0.9, 0.2), (0.3, 0.3), False),
-    ],
-)
-def test_the_warning(accuracy, reward, warns):
-    pair = [
-        Point(name, [float(i < share * 40) for i in range(40)], {R: own})
-        for name, share, own in zip(("iteration 1", "iteration 2"), accuracy, reward, strict=True)
-    ]
-    found = warnings([tuple(pair)])
-    assert len(found) == warns
-    if warns:
-        text = found[0].text
-        assert "From iteration 1 to iteration 2" in text and "0.900 to 0.200" in text
-        assert "0.300 to 0.600" in text and found[0].clear and "chance" not in text
-
-
-def test_a_fall_that_may_be_chance_says_so_and_other_rewards_do_not_mix():
-    small = (Point("a", [1, 1, 1, 0], {R: 0.3}), Point("b", [1, 1, 0, 0], {R: 0.4}))
-    assert "this may be chance" in warnings([small])[0].text and not warnings([small])[0].clear
-    sure = (Point("c", [1, 1, 1, 1], {R: 0.3}), Point("d", [0, 0, 0, 0], {R: 0.4}))
-    assert [alarm.clear for alarm in warnings([small, sure])] == [True, False]
-    p = ttest_ind([1, 1, 1, 0], [1, 1, 0, 0], equal_var=False, alternative="greater").pvalue
-    assert f"one-sided p = {p:.2g}," in warnings([small])[0].text
-    single = (Point("a", [1], {R: 0.3}), Point("b", [0], {R: 0.4}))
-    assert "too few groups" in warnings([single])[0].text
-    assert warnings([(Point("a", [1], {R: 0.3}), Point("b", [0], {"r2": 0.4}))]) == []
-    assert warnings([(Point("a", [], {R: 0.3}), Point("b", [0], {R: 0.4}))]) == []
-
-
-def test_moments_of_a_stage(make_prompt_row):
-    gold, own = (
-        make_prompt_row("a", label={"joy": 1.0}),
-        make_prompt_row("b", label={"joy": 1.0}, lineage=SELF),
-    )
-    groups = []
-    for step in range(1, 9):
-        groups.append(describe_group([rollout({"joy" if step < 3 else "fear": 1.0}, step=step)], gold))
-        groups.append(describe_group([rollout({"joy" if step > 6 else "fear": 1.0}, step=step)], own))
-    first, last = first_and_last("iter_2/rl", groups)
-    assert (list(first.right), list(last.right)) == ([1.0, 1.0], [0.0, 0.0])
-    assert (first.self_rewards[R], last.self_rewards[R]) == (pytest.approx(0.1), pytest.approx(1.1))
-    assert len(warnings([(first, last)])) == 1
-    assert first_and_last("x", groups[:2]) is None
-    assert R not in point_of("x", groups[:1]).self_rewards
-
-
-def test_the_test_splits_are_set_against_what_rl_was_paid(make_prompt_row):
-    row = make_prompt_row("a", label={"joy": 1.0})
-    steps = [describe_group([rollout({"joy": 1.0}, step=t, r2=0.1 * t)], row) for t in range(1, 5)]
-    stage = RlStage("iter_1/rl", {}, groups=steps)
-    records = {"cold": [{"acc": 1.0}] * 20, "rl": [{"acc": float(i < 5)} for i in range(20)]}
-    (alarm,) = warnings(moments([stage], records))  # on the rollouts themselves accuracy does not fall
-    assert "after cold start (test splits) to" in alarm.text and "1.000 to 0.250" in alarm.text
-    assert "0.100 to 0.400" in alarm.text and alarm.clear
-    assert warnings(moments([stage], {"cold": records["rl"], "rl": records["cold"]})) == []
-    assert moments([], records) == []

@@ -101,6 +101,43 @@ def test_tests_between_settings_pair_the_rows_of_all_seeds(runs):
     assert (found["rl"]["first"], found["rl"]["second"]) == ("A", "B")
 
 
+def test_gains_seed_by_seed(runs):
+    groups = compare.settings_of([compare.read_run(folder) for folder in runs])
+    stages = compare.shared_stages([run for group in groups.values() for run in group])
+    gains = {found["setting"]: found for found in compare.gains_of(groups, stages)}
+    assert (gains["A"]["first"], gains["A"]["last"]) == ("cold", "retrained")  # from the order of the run
+    summaries = [read_evaluation(run, "summary") for run in runs[:2]]
+    before, after = ([s[stage]["avg"]["accuracy"] for s in summaries] for stage in ("cold", "retrained"))
+    gain = gains["A"]["gain"]
+    assert [(s.seed, s.before, s.after) for s in gain.seeds] == [
+        ("seed 1", pytest.approx(before[0]), pytest.approx(after[0])),
+        ("seed 2", pytest.approx(before[1]), pytest.approx(after[1])),
+    ]
+    assert gain.mean == pytest.approx((sum(after) - sum(before)) / 2)
+    text, page = compare.compare_runs(runs)
+    assert f"{gain.mean:+.3f}" in text and gain.describe() in text and gain.describe() in page.read_text()
+    assert "setting A: accuracy from after cold start to after retraining on B" in text
+    (low, high) = gain.interval
+    assert f"{low:+.3f} to {high:+.3f}" in text and f"{low:+.3f} to {high:+.3f}" in page.read_text()
+    assert compare.gains_of(groups, ["base", "cold"]) == []
+
+
+def test_runs_of_one_seed_go_by_their_names(runs, tmp_path):
+    again = shutil.copytree(runs[0], tmp_path / "again")
+    groups = compare.settings_of([compare.read_run(folder) for folder in (runs[0], again)])
+    (found,) = compare.gains_of(groups, ["cold", "rl"])
+    assert [s.seed for s in found["gain"].seeds] == ["one", "again"]
+
+
+def test_settings_are_paired_by_seed(runs):
+    """Setting B has seed 1 alone, whose records after RL are all right."""
+    groups = compare.settings_of([compare.read_run(folder) for folder in runs])
+    found = {line["stage"]: line["gain"] for line in compare.settings_by_seed(groups, ["cold", "rl"])}
+    assert [s.seed for s in found["rl"].seeds] == ["seed 1"]
+    accuracy = read_evaluation(runs[0], "summary")["rl"]["avg"]["accuracy"]
+    assert found["rl"].mean == pytest.approx(1 - accuracy) and found["cold"].mean == 0
+
+
 def test_settings_that_answered_other_rows_are_not_tested(runs, tmp_path):
     shorter = shutil.copytree(runs[2], tmp_path / "shorter")
     path = shorter / "eval/rl/records.json"

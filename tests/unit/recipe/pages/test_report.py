@@ -59,6 +59,60 @@ def test_the_page_stands_alone_and_starts_with_the_headline_table(page):
     )
 
 
+def test_the_page_takes_rewards_apart(run, page):
+    """Recognition or confidence, pass@n, r2's information, own emotions, replies and B's own accuracy."""
+    part = page[page.index('<h2 id="gains">') : page.index('<h2 id="circularity">')]
+    table = read_summaries(run, read_evaluation(run, "records"))["rl"]["avg"]
+    for key in ("twin", "sharp_one", "sharp_three", "top_weight", "gold_weight", "majority_share"):
+        assert f"<td>{table[key]:.3f}</td>" in part
+    for words in ("pass@n", "majority vote right", "r2 of right minus wrong", "Cohen", "always neutral"):
+        assert words in part
+    assert part.count("<figure>") == 4  # per RL step
+    own = json.loads((run / "eval/rl/own_emotions.json").read_text())
+    for corpus in ("meld", "iemocap", "emorynlp"):
+        row = own["understanding"][corpus]
+        assert f'<td class="t">{corpus}</td><td>{row["n"]}</td><td>{row["mine"]:.3f}</td>' in part
+    stages = read_rl_stages(run, min_reward=0.1)
+    gold = [group for group in stages[0].groups if not group.self_labelled]
+    assert f"<td>{sum(group.passed for group in gold) / len(gold):.3f}</td>" in part
+    rows = page[page.index("responses right on gold rows") :]
+    assert "rollout 2" in rows and "<td>iter_2</td>" in rows
+
+
+def test_tests_on_the_page_permute_dialogues(page):
+    assert "McNemar" not in page and "p of permutations of whole dialogues" in page
+
+
+def test_what_the_reader_found_is_kept_beside_the_records(tmp_path, run, monkeypatch):
+    kept = shutil.copytree(run, tmp_path / "kept")
+    write_report(kept)
+    monkeypatch.setattr(report.gains_section, "readers", lambda rows: pytest.fail("trained once more"))
+    before = write_report(kept).read_text()
+    assert "Cohen" in before
+    (kept / "data/train.parquet").unlink()  # an older run that has kept no training prompts
+    (kept / "eval/rl/own_emotions.json").unlink()
+    assert "Cohen" not in write_report(kept).read_text()
+
+
+def test_a_collapse_stands_on_the_page(tmp_path, run):
+    """Planted: after RL every answer is the corpus's first label, and earns more."""
+    planted = shutil.copytree(run, tmp_path / "planted")
+    for stage, score in (("cold", 0.1), ("rl", 0.9)):
+        path = planted / f"eval/{stage}/records.json"
+        records = json.loads(path.read_text())
+        for r in records:
+            if stage == "rl":
+                r |= {"pred": "Neutral" if r["corpus"] == "emorynlp" else "neutral"}
+            else:
+                r |= {"pred": r["gold"]}
+            r |= {"acc": float(r["pred"] == r["gold"]), "valid": 1.0, "reason": "", "score": score}
+            r["parsed"] = json.dumps(json.loads(r["parsed"]) | {"last_emotions": {r["pred"]: 1.0}})
+        path.write_text(json.dumps(records))
+    text = html.unescape(write_report(planted).read_text())
+    assert "WARNING</b>: the answers collapse: reward up, macro-F1 down" in text[: text.index("<h2")]
+    assert "From after cold start to after RL the mean reward rose from 0.100 to 0.900" in text
+
+
 def test_what_a_model_wrote_stays_text(page):
     assert "&lt;script&gt;throw 1" in page and "<script>throw" not in page
 
