@@ -86,7 +86,8 @@ ONE_VALUE = [
         ["-m", "recipe.pages.report", VALUE]]),
     ("report", ["RUN"], [["-m", "recipe.pages.report", VALUE]]),
     ("clusters", ["RUN", "MIN_SIZE"], [
-        ["-m", "recipe.pages.clusters", "--run", VALUE, "--min-size", VALUE], ["-m", "recipe.pages.report", VALUE]]),
+        ["-m", "recipe.pages.clusters", "--run", VALUE, "--min-size", VALUE],
+        ["-m", "recipe.pages.report", VALUE]]),
     ("clusters", ["DATA"], [["-m", "recipe.pages.clusters", "--data", VALUE]]),
     ("submit", ["RAY_ADDRESS", "RUN_ROOT", "MODEL", "RAW_DIR", "NAME"], [
         ["-m", "launch.submit", "submit", "--address", VALUE, "--run-root", VALUE, "--",
