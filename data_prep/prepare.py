@@ -24,9 +24,9 @@ from data_prep.files import cache_dir
 from data_prep.leakage import overlaps, write_overlaps
 from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import make_row, write_rows
+from data_prep.sample_dialogues import sample_corpora
 from rewards.labels import corpus_labels
 
-SAMPLES = Path(__file__).parent / "samples"
 #: Above so many labelled utterances `make data` leaves the leakage table out: it holds all text in memory.
 LEAKAGE_LIMIT = 50_000
 #: Who answers in a dialogue in which only one person speaks.
@@ -146,7 +146,9 @@ def _ask_experts(
 def main() -> int:
     """Command line of `make data`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--raw-dir", default=SAMPLES, help="folder with meld/, emorynlp/ or iemocap/")
+    parser.add_argument(
+        "--raw-dir", help="folder with meld/, emorynlp/ or iemocap/; default: made-up samples"
+    )
     parser.add_argument("--out-dir", required=True)
     parser.add_argument("--corpora", nargs="*", help="default: all that the folder holds")
     parser.add_argument("--prompts-dir", help="folder with your own system.txt and user.txt")
@@ -157,6 +159,7 @@ def main() -> int:
     if args.max_prompt_length and not args.tokenizer:
         parser.error("--max-prompt-length counts tokens; name a --tokenizer, too")
     out_dir = Path(args.out_dir)
+    args.raw_dir = args.raw_dir or sample_corpora()
     try:
         profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, out_dir)
         counts = prepare(args.raw_dir, out_dir, args.corpora, args.prompts_dir, profiles)

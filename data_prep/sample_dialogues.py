@@ -29,7 +29,9 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-SPLITS = ("train", "dev", "test")
+from data_prep.corpora.found import SPLITS
+from data_prep.files import cache_dir, sha256, write_folder
+
 #: Utterances of all corpora together.
 DEFAULT_SIZES = {"train": 1500, "dev": 400, "test": 1200}
 #: Percentages of all cores (who, what, how) that only train and dev may use; the others are test's.
@@ -330,6 +332,25 @@ def write_corpora(out_dir: str | Path, sizes: Mapping[str, int], seed: int) -> N
         found = dialogues(seed, "iemocap", split, share)
         ids[split] = [_write_iemocap(out_dir / "iemocap", next(number), lines, rng) for lines in found]
     (out_dir / "iemocap_split.json").write_text(json.dumps(ids, indent=1) + "\n", encoding="utf-8")
+
+
+def sample_corpora(sizes: Mapping[str, int] | None = None, seed: int = 1) -> Path:
+    """A folder with corpora of `write_corpora`, written once and then found in the cache.
+
+    Args:
+        sizes: utterances of each of `SPLITS`; None: `DEFAULT_SIZES`.
+        seed: of the dialogues.
+
+    Raises:
+        ValueError: as `write_corpora`.
+    """
+    sizes = dict(DEFAULT_SIZES if sizes is None else sizes)
+    made_by = sha256(__file__)[:12]  # another version of this file makes other dialogues
+    name = "-".join(["samples", *(str(sizes.get(split)) for split in SPLITS), str(seed), made_by])
+    folder = cache_dir() / name
+    if not folder.is_dir():
+        write_folder(folder, lambda part: write_corpora(part, sizes, seed))
+    return folder
 
 
 def _write_meld(folder: Path, split: str, found: Sequence[Sequence[Line]], rng: Random) -> None:

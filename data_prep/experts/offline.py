@@ -1,14 +1,17 @@
-"""A stand-in for expert LLMs that needs no network: deterministic, and labelled as what it is.
+"""A stand-in for expert LLMs that needs no network: a weak teacher without noise, labelled as what it is.
 
-It never sees a gold label. It guesses emotions from a small list of cue words, writes a persona
-from how a speaker's lines look, and answers with stock phrases. Its answers keep the output rule, so
-they teach the format; they are no match for an expert LLM and no claim of the paper rests on them.
+It never sees a gold label and reads the last line alone, by a list of cues: a sigh if there is one, else
+what was got or not got and whether that is a good thing. It does not ask who got it, does not notice a
+guess or what a bare "no" answers, and knows few of the ways in which things come about. So it is wrong in
+a systematic way, which the reward of RL can correct. It always names three labels with the same weights:
+what a model never saw in the cold start it cannot sample, and what it cannot sample RL cannot choose.
+Its answers keep the output rule; they are no match for an expert LLM and no claim of the paper rests on
+them.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,24 +20,52 @@ from rewards.parse import parse_output
 
 NAME = "offline-expert"
 
-#: Cue words of broad feelings; the first feeling in this order wins a tie.
+#: Weights of the first, second and third label of every answer.
+WEIGHTS = (0.7, 0.2, 0.1)
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+#: Words that a feeling shows in; the first feeling in this order with a hit is taken.
 _CUES: dict[str, frozenset[str]] = {
     feeling: frozenset(words.split())
     for feeling, words in {
-        "anger": "angry mad hate furious stop dare shut stupid rude fault blame",
-        "sadness": "sad sorry miss lost cry crying alone lonely gone died hurt",
-        "fear": "afraid scared fear worried dark help danger scary nervous",
-        "disgust": "gross disgusting ugly smell smells dirty sick ew yuck rotten",
-        "surprise": "wow really what suddenly unbelievable surprise seriously",
-        "excitement": "wait amazing exciting cannot finally",
-        "frustration": "again nothing works never tired give",
-        "joy": "happy great love glad thanks thank wonderful good fun nice yay",
-        "power": "win strong can will ready sure proud",
-        "calm": "calm quiet peace rest relax slow easy safe",
+        "sadness": "sorry sad weep cry regret forgive miss alone hurt died",
+        "fear": "tremble frightened afraid scared fear worried danger nervous",
+        "anger": "ashamed report angry mad hate furious rude stupid",
+        "disgust": "gross disgusting ugly dirty rotten ew yuck",
+        "frustration": "sick always never-ending tired",
+        "excitement": "hardly count amazing exciting finally",
+        "surprise": "idea guessed wow suddenly unbelievable really",
+        "calm": "rest well calm quiet peace relax safe",
+        "power": "strong ready sure",
+        "joy": "glad drink proud cheer happy love thank wonderful fun nice",
     }.items()
 }
+_SIGHS = {1: frozenset(_words("great lovely hurray yay")), -1: frozenset(["alas", "oh", "ugh"])}
+_GOT = frozenset(_words("got kept gave went get keep give go have won found passed yes"))
+_NOT = frozenset(_words("never not no took take lost failed nothing"))
+_ILLS = frozenset(
+    _words(
+        "fine fever debt blame ban penalty rash flu bill warning curse sentence burden cough summons "
+        "injury virus tax scar parasite problem accident"
+    )
+)
+_SOON = frozenset(_words("will tomorrow soon next"))
+#: Feeling of an event by whether it sounds good, and the ways of coming about that the teacher knows.
+_EVENTS = {"plain": {1: "joy", -1: "sadness"}, "soon": {1: "excitement", -1: "fear"},
+           "you": {1: "joy", -1: "anger"}}  # fmt: skip
+#: What a line may mean that sounds like the key: its second and third guess.
+_OTHERS = {
+    "joy": ("sadness", "neutral"), "sadness": ("joy", "neutral"), "excitement": ("fear", "neutral"),
+    "fear": ("excitement", "neutral"), "anger": ("joy", "neutral"), "neutral": ("sadness", "joy"),
+    "surprise": ("disgust", "neutral"), "disgust": ("surprise", "neutral"),
+    "frustration": ("calm", "neutral"), "calm": ("frustration", "neutral"), "power": ("sadness", "neutral"),
+}  # fmt: skip
 
-#: What each corpus calls a broad feeling; what it has no word for is its nearest neighbour.
+#: What each corpus calls a feeling; what it has no word for is its nearest neighbour.
 _NAMES: dict[str, dict[str, str]] = {
     "meld": {
         "anger": "anger", "sadness": "sadness", "fear": "fear", "disgust": "disgust",
@@ -53,57 +84,72 @@ _NAMES: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 
-_REACTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "anger": ("fear", ("Please calm down.", "I did not mean it.", "Let us talk about it.")),
-    "sadness": ("sadness", ("I am so sorry.", "I am here for you.", "That must hurt.")),
-    "fear": ("calm", ("You are safe with me.", "It will be fine.", "I will stay with you.")),
-    "disgust": ("surprise", ("Take it away, please.", "That sounds bad.", "Let us clean it.")),
-    "surprise": ("joy", ("I know, right?", "I did not see that coming.", "It is true.")),
-    "excitement": ("joy", ("That is great news!", "I am happy for you!", "Tell me more!")),
-    "frustration": ("calm", ("Take a break.", "Let me help you.", "We can try again.")),
-    "joy": ("joy", ("I am so glad!", "That is wonderful.", "You made my day.")),
-    "power": ("power", ("You can do it!", "I am with you.", "Go for it.")),
-    "calm": ("calm", ("It is nice here.", "Let us stay a while.", "I feel good too.")),
-    "neutral": ("neutral", ("All right.", "I see.", "Tell me more.")),
+#: The teacher's own feeling after each feeling, and its reply about {topic}.
+_REACTIONS: dict[str, tuple[str, str]] = {
+    "joy": ("joy", "I am happy about the {topic}."),
+    "sadness": ("sadness", "It is sad about the {topic}."),
+    "fear": ("fear", "I fear the {topic}, too."),
+    "anger": ("sadness", "I am sorry for the {topic}."),
+    "disgust": ("anger", "I am angry about the {topic}."),
+    "surprise": ("surprise", "What a thing, the {topic}."),
+    "excitement": ("excitement", "I want to see the {topic}."),
+    "frustration": ("frustration", "I am tired of the {topic}."),
+    "power": ("joy", "I am happy about the {topic}."),
+    "calm": ("calm", "It is quiet about the {topic}."),
+    "neutral": ("neutral", "Let us speak of the {topic}."),
 }
 
 
-#: How sure an answer sounds: the weights of its first, second and third label.
-_MANNERS = ((0.9, 0.1, 0.1), (0.6, 0.3, 0.1), (0.6, 0.2, 0.2), (0.5, 0.4, 0.3))
-
-
-def guess_feelings(text: str) -> list[str]:
-    """All broad feelings that an utterance may show, likeliest first, from its cue words alone."""
+def guess_feelings(text: str) -> tuple[str, str, str]:
+    """Three feelings that an utterance may show, likeliest first, from its words alone."""
     words = re.findall(r"[a-z]+", text.lower())
-    hits = {feeling: sum(word in cues for word in words) for feeling, cues in _CUES.items()}
-    found = sorted((f for f in hits if hits[f]), key=lambda f: -hits[f])
-    usual = ["neutral", "joy", "sadness", "anger"] if "!" in text else ["neutral", "sadness", "calm", "joy"]
-    return list(dict.fromkeys([*found, *usual]))
+    first = _first_feeling(text, words)
+    return (first, *_OTHERS[first])
+
+
+def _first_feeling(text: str, words: Sequence[str]) -> str:
+    if text.endswith("?"):
+        return "neutral"
+    for feeling, cues in _CUES.items():
+        if cues & set(words):
+            return feeling
+    sighs = [sign for sign, cues in _SIGHS.items() if words and words[0] in cues]
+    got, missed = _GOT & set(words), _NOT & set(words)
+    if not (sighs or got or missed):
+        return "neutral"
+    good = sighs[0] if sighs else (-1 if missed else 1) * (-1 if _ILLS & set(words) else 1)
+    manner = "soon" if _SOON & set(words) else "you" if "you" in words else "plain"
+    return _EVENTS[manner][good]
+
+
+def topic_of(text: str) -> str:
+    """What a line is about: the word after its last "the", "a" or "my", else "news"."""
+    found = re.findall(r"\b(?:the|a|my|this) ([a-z]{3,})", text.lower())
+    return found[-1] if found else "news"
 
 
 def respond(context: Sequence[Mapping[str, str]], persona: Mapping[str, str], corpus: str) -> str:
     """An expert response (think block and dictionary) to one prompt; it keeps the output rule.
 
-    It always names three labels, and is sure of some lines and torn about others, here by the line's
-    checksum: what a model never saw in cold start it cannot sample, and what it cannot sample RL
-    cannot choose. (With experts that name one or two labels, r2 pays for naming more of them as
-    lambda grows, and the reward of Eq. 8 falls.)
-
     Args:
         context: the dialogue so far, each turn with ``speaker`` and ``text``.
         persona: ``name`` and ``profile`` of the speaker who answers.
         corpus: decides the label list.
+
+    Raises:
+        ValueError: a name in the data breaks the rule.
     """
     last, names = context[-1], _NAMES[corpus]
     feelings = guess_feelings(last["text"])
     labels = list(dict.fromkeys(names[feeling] for feeling in feelings))
-    manner = _MANNERS[zlib.crc32(last["text"].encode()) % len(_MANNERS)]
-    seen = dict(zip(labels, manner, strict=False))
-    mine, replies = _REACTIONS[feelings[0]]
-    reply = replies[zlib.crc32(f"{persona['name']}|{last['text']}".encode()) % len(replies)]
+    labels += [label for label in corpus_labels(corpus) if label not in labels][: 3 - len(labels)]
+    seen = dict(zip(labels, WEIGHTS, strict=True))
+    mine, reply = _REACTIONS[feelings[0]]
+    topic = next((t for turn in reversed(context) if (t := topic_of(turn["text"])) != "news"), "news")
     text = (
-        f"<think>{last['speaker']} sounds {labels[0]}. I feel {names[mine]}.</think>\n"
-        f"{{'last_emotions': {seen!r}, 'my_emotions': {{{names[mine]!r}: 0.8}}, 'my_output': {reply!r}}}"
+        f"<think>{last['speaker']} sounds {labels[0]}.</think>\n"
+        f"{{'last_emotions': {seen!r}, 'my_emotions': {{{names[mine]!r}: 0.8}}, "
+        f"'my_output': {reply.format(topic=topic)!r}}}"
     )
     parsed = parse_output(text, corpus_labels(corpus))
     if not parsed.valid:  # a name such as "<think>" in the data would break it

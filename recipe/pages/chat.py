@@ -22,9 +22,10 @@ from omegaconf import DictConfig
 from pydantic import BaseModel, Field
 
 from data_prep.corpora import read_corpora
-from data_prep.prepare import SAMPLES, dialogue_rows
+from data_prep.prepare import dialogue_rows
 from data_prep.prompt import load_templates, render
 from data_prep.rows import make_row, read_rows
+from data_prep.sample_dialogues import sample_corpora
 from recipe.run.files import checkpoint_folders, named_checkpoint, read_config, run_folder
 from recipe.run.shortcuts import CONF, expand
 from rewards.labels import LABELS
@@ -111,7 +112,9 @@ def from_model(model: str) -> Checkpoint:
     if path == "builtin:tiny":
         raise ValueError("the tiny model is made by a run; name that run instead: make chat RUN=<name>")
     templates = load_templates(config.prompts.dir)
-    rows = [row for dialogue in read_corpora(SAMPLES, None) for row in dialogue_rows(dialogue, templates)]
+    rows = [
+        row for dialogue in read_corpora(sample_corpora(), None) for row in dialogue_rows(dialogue, templates)
+    ]
     return Checkpoint(config.base.name, path, config, _personas(rows))
 
 

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import yaml
 from omegaconf import DictConfig
 
+from data_prep.corpora import SPLITS
+from data_prep.sample_dialogues import sample_corpora
 from recipe.run.flatten import load_config
 
 
@@ -49,6 +51,14 @@ def read_state(folder: Path) -> dict[str, dict[str, float]]:
     """
     path = folder / "state.json"
     return read_json(path, {"steps": {}}, remedy='write {"steps": {}} to it: only times are lost')["steps"]
+
+
+def raw_dir_of(config: DictConfig) -> Path:
+    """The folder of the corpora: ``raw_dir``, or the sample dialogues where it is null."""
+    if config.raw_dir:
+        return Path(config.raw_dir)
+    sizes = {split: config.samples[split] for split in SPLITS}
+    return sample_corpora(sizes, config.samples.seed)
 
 
 def checkpoint_folders(folder: Path, iterations: int) -> dict[str, Path]:

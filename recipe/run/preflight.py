@@ -16,9 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import find_corpora
 from data_prep.experts.client import settings_of
-from data_prep.prepare import SAMPLES
 from data_prep.prompt import load_templates
-from recipe.run.files import checkpoint_folders, read_config
+from recipe.run.files import checkpoint_folders, raw_dir_of, read_config
 from recipe.run.flatten import flatten
 from recipe.run.ray_nodes import check_address, check_cluster
 
@@ -33,6 +32,7 @@ _TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
 #: are the fewest that can agree.
 _LEAST = {
     **dict.fromkeys(("train_rows", "dev_rows", "test_rows", "flywheel.cold_start_rows"), 1),
+    **dict.fromkeys(("samples.train", "samples.dev", "samples.test"), 60),
     **dict.fromkeys(("trainer.total_training_steps", "trainer.total_epochs", "evaluate.samples"), 1),
     "evaluate.batch_rows": 1,
     "flywheel.iterations": 0,
@@ -78,7 +78,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
         config.prompts.digest = load_templates(config.prompts.dir).digest
     _check_numbers(config)
     _check_shares(config)
-    find_corpora(config.raw_dir or SAMPLES, config.corpora)
+    find_corpora(raw_dir_of(config), config.corpora)
     settings_of(config.expert)
     folder = _run_folder(config)
     _check_devices(config)

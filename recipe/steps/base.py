@@ -1,19 +1,29 @@
 """The base model: every training of Algorithm 1 that says "base" starts from it (lines 3 and 18).
 
-Reads: ``base.path``, and for a model made on the spot the run's training prompts. Leaves:
-``base/base.json`` with the folder or hub id, and ``base/model`` where the model was made here.
+Reads: ``base.path``; for a model made on the spot also the run's training prompts, and dialogues of our
+own without any label. Leaves: ``base/base.json`` with the folder or hub id, and ``base/model`` where the
+model was made here.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
-from data_prep.experts.offline import respond_to
+from tqdm import tqdm
+
+from data_prep.experts.offline import profile, respond_to
 from data_prep.files import write_json
+from data_prep.prompt import PromptTemplates, render
 from data_prep.rows import read_rows
+from data_prep.sample_dialogues import unlabelled
 from recipe.models import named, tiny
 from recipe.run.run import Run
+from rewards.labels import corpus_labels
+
+#: Of so many dialogues that the tiny base reads, one has the chat form of the prompts.
+_ONE_AS_CHAT = 4
 
 
 def make(run: Run, work: Path) -> None:
@@ -22,14 +32,44 @@ def make(run: Run, work: Path) -> None:
     Raises:
         ModelError: MODEL names nothing that can be loaded.
     """
-    if run.config.evaluate.of:
-        shutil.copy(Path(run.config.evaluate.of) / "base/base.json", work)
+    config = run.config
+    if config.evaluate.of:
+        shutil.copy(Path(config.evaluate.of) / "base/base.json", work)
         return
-    path = named.resolve(run.config.base.path)
+    path = named.resolve(config.base.path)
     if path == "builtin:tiny":
         rows = read_rows(run.folder / "data/train.parquet")
-        texts = [message["content"] for row in rows for message in row["prompt"]]
-        texts += [respond_to(row) for row in rows]
-        tiny.make_tiny(texts, work / "model", run.config.run.seed)
+        words = [message["content"] for row in rows for message in row["prompt"]]
+        words += [respond_to(row) for row in rows]
+        own = config.base.pretrain
+        texts = readings(run.templates, own.dialogues, config.run.seed)
+        quiet = not sys.stderr.isatty()
+        with tqdm(total=own.steps, desc="  pretraining", unit="step", leave=False, disable=quiet) as bar:
+            losses = tiny.pretrain(
+                texts,
+                work / "model",
+                config.run.seed,
+                more_texts=words,
+                steps=own.steps,
+                batch=own.batch,
+                shown=lambda step, loss: bar.update(1) and None,
+            )
+        write_json(work / "pretraining.json", {"texts": len(texts), "losses": losses})
         path = str(run.folder / "base/model")
     write_json(work / "base.json", {"path": path})
+
+
+def readings(templates: PromptTemplates, number: int, seed: int) -> list[str]:
+    """Unlabelled dialogues as a base reads them: as lines, and some as a chat that ends with an answer."""
+    texts = []
+    for i, (corpus, turns) in enumerate(unlabelled(seed, number)):
+        if i % _ONE_AS_CHAT:
+            texts.append("\n".join(f"{turn['speaker']}: {turn['text']}" for turn in turns) + "\n")
+            continue
+        name = turns[-1]["speaker"]
+        spoken = [turn["text"] for turn in turns if turn["speaker"] == name]
+        persona = {"name": name, "profile": profile(name, spoken)}
+        messages = render(turns[:-1], persona, corpus_labels(corpus), templates)
+        chat = [*messages, {"role": "assistant", "content": turns[-1]["text"]}]
+        texts.append(tiny.as_chat(chat))
+    return texts

@@ -15,9 +15,10 @@ from data_prep.corpora import SPLITS, read_corpora
 from data_prep.experts import personas
 from data_prep.files import cache_dir, write_json
 from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
-from data_prep.prepare import SAMPLES, dialogue_rows, prepare
+from data_prep.prepare import dialogue_rows, prepare
 from data_prep.rows import read_rows, write_rows
 from recipe.draws import draw_stratified
+from recipe.run.files import raw_dir_of
 from recipe.run.run import Run
 
 
@@ -29,7 +30,7 @@ def make(run: Run, work: Path) -> None:
         ValueError: a split holds no labelled utterance.
     """
     config = run.config
-    raw_dir = config.raw_dir or SAMPLES
+    raw_dir = raw_dir_of(config)
     counts = prepare(raw_dir, work, config.corpora, config.prompts.dir)
     limits = {"train": config.train_rows, "dev": config.dev_rows}
     found = overlaps(read_corpora(raw_dir, config.corpora))
@@ -83,7 +84,7 @@ def _ask_personas(run: Run, work: Path) -> None:
     names = [*SPLITS, *(["held_out"] if (work / "held_out.parquet").exists() else [])]
     rows = {name: read_rows(work / f"{name}.parquet") for name in names}
     wanted = {_dialogue_key(row) for part in rows.values() for row in part}
-    everything = read_corpora(run.config.raw_dir or SAMPLES, run.config.corpora)
+    everything = read_corpora(raw_dir_of(run.config), run.config.corpora)
     dialogues = [d for d in everything if personas.key(d) in wanted]
     profiles, answers = personas.ask_personas(dialogues, run.experts, cache_dir() / "experts")
     answers.write(work / "personas", profiles)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from advantage.self_grpo import progress, secondary_rewards, self_grpo_advantages
 from data_prep import persona_clusters as clusters
 from data_prep.corpora import read_corpora
-from data_prep.prepare import SAMPLES, dialogue_rows
+from data_prep.prepare import dialogue_rows
 from data_prep.prompt import load_templates
 from data_prep.rows import ground_truth, write_rows
 from recipe.buffer import best_rollouts, grow, self_play_row
@@ -29,6 +29,7 @@ from recipe.evaluation.measures import summarise
 from recipe.run import versions
 from rewards.iou import compute_score
 from rewards.labels import heaviest
+from tests.unit.samples import SAMPLES
 
 CONFIG = """
 run: {root: runs, name: fake, seed: %d}

@@ -12,9 +12,10 @@ import pytest
 
 from data_prep.card import share_above, summary, survey, write_card
 from data_prep.corpora import read_corpora
-from data_prep.prepare import SAMPLES, main, prepare
+from data_prep.prepare import main, prepare
 from data_prep.prompt import load_templates
 from data_prep.rows import ground_truth, read_rows
+from tests.unit.samples import SAMPLES
 
 SPLITS = ("train", "dev", "test")
 

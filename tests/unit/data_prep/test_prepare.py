@@ -17,12 +17,13 @@ from data_prep.corpora.dialogue import DataError, Dialogue, Utterance
 from data_prep.corpora.dialogue import Row as CsvRow
 from data_prep.experts.offline import profile, respond
 from data_prep.experts.personas import THEME
-from data_prep.prepare import LISTENER, SAMPLES, choose_responder, dialogue_rows, prepare
+from data_prep.prepare import LISTENER, choose_responder, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import ground_truth, read_rows
 from rewards.iou import compute_score
 from rewards.labels import LABELS
 from rewards.parse import parse_output
+from tests.unit.samples import SAMPLES
 
 TEMPLATES = load_templates()
 

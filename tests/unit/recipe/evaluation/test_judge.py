@@ -8,10 +8,11 @@ import math
 import pytest
 
 from data_prep.experts.client import Answers, Endpoint, Settings
-from data_prep.prepare import SAMPLES, prepare
+from data_prep.prepare import prepare
 from data_prep.rows import read_rows, write_rows
 from recipe.evaluation import judge
 from tests.unit.expert_server import SECRET, Server
+from tests.unit.samples import SAMPLES
 
 
 def answer(reply: str, own: str = "{'joy': 0.9, 'anger': 0.1}") -> str:

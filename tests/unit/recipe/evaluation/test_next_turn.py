@@ -7,9 +7,10 @@ import json
 import pytest
 
 from data_prep.corpora import read_corpora
-from data_prep.prepare import SAMPLES, dialogue_rows
+from data_prep.prepare import dialogue_rows
 from data_prep.prompt import load_templates
 from recipe.evaluation.next_turn import real_next_labels, understanding
+from tests.unit.samples import SAMPLES
 
 TURNS = (("Ann", "Hello."), ("Bob", "Hi."), ("Ann", "I won!"), ("Ann", "Look!"), ("Bob", "No way."))
 

@@ -360,7 +360,7 @@ def test_resuming(configured, tmp_path):
     refused(configured(*again, *more, "sft.optim.lr=0.5"), "sft.optim.lr")
     refused(configured(*again, *more, "+trainer.more=1"), "trainer.more: None -> 1")
     refused(configured(*again, *more, "flywheel.mix.original=5"), "flywheel.mix.original: 15000 -> 5")
-    refused(configured(*again, *more, f"raw_dir={preflight.SAMPLES}"), "raw_dir")
+    refused(configured(*again, *more, f"raw_dir={SAMPLES}"), "raw_dir")
 
 
 def test_resuming_with_other_prompts(configured, tmp_path):
