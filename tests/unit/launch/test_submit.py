@@ -229,7 +229,7 @@ def test_what_is_submitted(monkeypatch, root):
 def test_code_travels_and_neither_data_nor_runs(root, tmp_path):
     from ray._private.runtime_env.packaging import create_package
 
-    code = ["recipe/main.py", "conf/self_emo.yaml", "data_prep/samples/meld/train_sent_emo.csv", "Makefile"]
+    code = ["recipe/main.py", "conf/self_emo.yaml", "data_prep/prompts/full/user.txt", "Makefile"]
     code += ["data_prep/prompts/full/user.txt", "recipe/report.html.j2", "data_prep/data.py"]
     other = [".venv/bin/python", ".uv/bin/uv", ".git/HEAD", "runs/x/config.yaml", "data/raw/meld/a.csv"]
     other += ["data/train.parquet", "mine/train.parquet", "mine/model.safetensors", "outputs/a", "x.log"]

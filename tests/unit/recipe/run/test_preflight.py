@@ -23,6 +23,7 @@ from recipe.run import preflight
 from recipe.run.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
 from recipe.run.ray_nodes import ClusterError
 from recipe.run.shortcuts import CONF
+from tests.unit.samples import SAMPLES
 
 SMALL = {
     "architectures": ["Qwen3ForCausalLM"],
