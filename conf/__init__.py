@@ -1,1 +1,1 @@
-"""Settings: a group for every decision that a user makes, on top of veRL's. A package, so that Hydra finds it."""
+"""Settings: a group for every decision that a user makes, on top of veRL's. A package, as Hydra wants it."""

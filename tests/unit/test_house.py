@@ -1,4 +1,4 @@
-"""The house keeps its order: tests mirror the tree, packages say what they hold, private names stay private."""
+"""The house keeps its order: tests mirror the tree, packages say what they hold, private names stay so."""
 
 from __future__ import annotations
 
