@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import os
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.unit.fake_run import make_run
+from tests.unit.test_requirements import requirements
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("recipe", "rewards", "advantage", "data_prep", "conf", "launch")
@@ -90,6 +93,17 @@ def test_plugins_are_declared(installed):
     code = "from importlib.metadata import distribution\n"
     code += "print([e.value for e in distribution('self-emo').entry_points])"
     assert installed("-c", code).strip() == "['recipe.plugin', 'recipe.plugin:register_vllm']"
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "dev"])
+def test_extras_are_the_profiles(wheel, profile):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata.get_all("Provides-Extra") == ["cpu", "gpu", "analysis", "dev"]
+    extra = f'; extra == "{profile}"'
+    declared = [line for line in metadata.get_all("Requires-Dist", []) if line.endswith(extra)]
+    assert [Requirement(line.removesuffix(extra)) for line in declared] == requirements(profile)
 
 
 def test_the_default_configuration_composes(installed):
