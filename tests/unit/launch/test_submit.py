@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import threading
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -224,6 +226,27 @@ def test_what_is_submitted(monkeypatch, root):
     assert job.startswith("self-emo-") and f"mkdir -p /r/.code/{job} " in client.submitted["entrypoint"]
     assert client.submitted["entrypoint"].endswith("python -m recipe.main MODEL=tiny run.seed=2 run.root=/r")
     assert client.submitted["runtime_env"]["working_dir"] == str(root)
+
+
+def test_an_installed_package_sends_itself_and_not_its_neighbours(monkeypatch, root, tmp_path):
+    for name in submit.PACKAGES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    (tmp_path / "torch").mkdir()
+    shutil.copy(root / "launch/runtime_env.yaml", tmp_path / "launch")
+    sent = []
+
+    class Uploading(Client):
+        def submit_job(self, **given):
+            sent.extend(sorted(p.name for p in Path(given["runtime_env"]["working_dir"]).iterdir()))
+            return super().submit_job(**given)
+
+    client = Uploading(JobStatus.PENDING, JobStatus.SUCCEEDED)
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: client)
+    monkeypatch.setattr(submit, "check_version", lambda address: None)
+    monkeypatch.setattr(submit, "ROOT", tmp_path)
+    assert main(["submit", "--address", "http://h:1/", "--run-root", "/r", "--", "MODEL=tiny"]) == 0
+    assert sent == sorted(submit.PACKAGES)
 
 
 def test_code_travels_and_neither_data_nor_runs(root, tmp_path):
