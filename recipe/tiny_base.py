@@ -113,22 +113,20 @@ def train(
     model.train()
     losses: list[float] = []
     batches: list[list[int]] = []
-    started, done = time.monotonic(), 0.0
-    while done < 1:
+    started = time.monotonic()
+
+    def done() -> float:
+        spent = (time.monotonic() - started) / max_seconds if max_seconds else 0.0
+        return max(len(losses) / steps, spent)
+
+    while (share := done()) < 1:
         if not batches:
             order = sorted(
                 draw.sample(range(len(sequences)), len(sequences)), key=lambda i: len(sequences[i])
             )
             batches = [order[i : i + batch] for i in range(0, len(order), batch)]
             draw.shuffle(batches)
-        done = len(losses) / steps
-        if max_seconds is not None:
-            done = max(done, (time.monotonic() - started) / max_seconds)
-        scale = (
-            min(done / warmup, 1.0)
-            if done < warmup
-            else 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1.0)))
-        )
+        scale = share / warmup if share < warmup else 0.55 + 0.45 * math.cos(math.pi * share)
         for group in optimizer.param_groups:
             group["lr"] = lr * max(scale, 0.01)
         chosen = [torch.tensor(sequences[i]) for i in batches.pop()]
