@@ -1,0 +1,83 @@
+"""The weak teacher: no noise, systematic errors, answers that a dialogue can go on from."""
+
+from __future__ import annotations
+
+import pytest
+
+from data_prep.experts.offline import WEIGHTS, guess_feelings, profile, respond, topic_of
+from data_prep.sample_dialogues import NAMES, dialogues
+from rewards.labels import corpus_labels
+from rewards.parse import parse_output
+
+ADA = {"name": "Ada", "profile": "A brief person."}
+
+
+def said(text, speaker="Gil"):
+    return [{"speaker": speaker, "text": text}]
+
+
+def answer(text, corpus="meld"):
+    return parse_output(respond(said(text), ADA, corpus), corpus_labels(corpus))
+
+
+@pytest.mark.parametrize(
+    ("text", "feeling"),
+    [
+        ("I got the job.", "joy"),
+        ("I never got the job.", "sadness"),
+        ("I got the fine.", "sadness"),
+        ("I never got the fine.", "joy"),
+        ("Tomorrow I will get the fine.", "fear"),
+        ("Because of you, I got the fine.", "anger"),
+        ("Did I get the job?", "neutral"),
+        ("The office opens at ten.", "neutral"),
+    ],
+)
+def test_what_it_reads(text, feeling):
+    assert guess_feelings(text)[0] == feeling
+
+
+@pytest.mark.parametrize(
+    "text", ["My rival got the job.", "Great, I got the fine.", "Nobody knows yet whether I got the job."]
+)
+def test_what_it_reads_wrongly(text):
+    assert guess_feelings(text)[0] == "joy"
+
+
+@pytest.mark.parametrize("corpus", NAMES)
+def test_every_answer_keeps_the_rule_and_names_three_labels(corpus):
+    for lines in dialogues(5, corpus, "train", 300):
+        context = [{"speaker": "Gil", "text": line.text} for line in lines]
+        found = parse_output(respond(context, ADA, corpus), corpus_labels(corpus))
+        assert found.valid
+        assert tuple(found.last_emotions.values()) == WEIGHTS
+
+
+def test_the_same_line_is_read_the_same_whoever_answers():
+    """No noise: everything but the last line's words may change."""
+    other = {"name": "Paz", "profile": "A lively person."}
+    assert respond(said("I got the job."), ADA, "meld") == respond(said("I got the job."), other, "meld")
+
+
+@pytest.mark.parametrize("corpus", NAMES)
+def test_its_own_feeling_is_what_it_reads_in_its_reply(corpus):
+    """A self-play row is labelled with `my_emotions`; the reply must show that feeling."""
+    for lines in dialogues(5, corpus, "train", 300):
+        first = parse_output(respond(said(lines[-1].text), ADA, corpus), corpus_labels(corpus))
+        again = parse_output(respond(said(first.my_output), ADA, corpus), corpus_labels(corpus))
+        assert max(again.last_emotions, key=again.last_emotions.get) in first.my_emotions, first
+
+
+def test_the_reply_is_about_what_was_said():
+    assert topic_of("They gave the grant to us.") == "grant"
+    assert "grant" in answer("They gave the grant to us.").my_output
+    assert topic_of("Yes!") == "news"
+
+
+def test_a_name_that_breaks_the_rule_is_an_error():
+    with pytest.raises(ValueError, match="broke the rule"):
+        respond(said("Hello.", speaker="<think>"), ADA, "meld")
+
+
+def test_profile_goes_by_the_look_of_lines():
+    assert profile("Ada", ["Who?", "Where is it?"]) == "A brief and curious person."
