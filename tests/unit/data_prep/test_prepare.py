@@ -156,17 +156,6 @@ def test_the_expert_keeps_the_rule_on_the_samples():
             assert output.valid, (utterance, response)
 
 
-def test_the_expert_reads_cues():
-    def read(text: str) -> tuple[str, str]:
-        response = respond([{"speaker": "Ann", "text": text}], LISTENER, "meld")
-        output = parse_output(response, LABELS["meld"])
-        return tuple(max(e, key=e.get) for e in (output.last_emotions, output.my_emotions))
-
-    assert read("I am so happy, I love it!") == ("joy", "joy")
-    assert read("Stop it, I hate you!") == ("anger", "fear")
-    assert read("The table.") == ("neutral", "neutral")
-
-
 def test_a_profile_is_one_sentence():
     for lines in ([], ["Hi."], ["What? Why?"] * 3, ["Wow!"] * 3, ["a " * 30]):
         text = profile("Ann", lines)
