@@ -193,6 +193,8 @@ def main() -> None:
         ensure(folder, args.profile, args.force, args.exact_python)
     except (SetupError, CommandFailed) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; make setup goes on, or starts again")
 
 
 def _leave_it_to(folder: Path) -> None:
