@@ -1,0 +1,87 @@
+"""CITATION.cff, CONTRIBUTING.md, CHANGELOG.md and the pre-commit hooks say what is so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+HOOKS = {
+    hook["id"]: (repo, hook)
+    for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    for hook in repo["hooks"]
+}
+
+
+def test_the_citation_names_this_version_and_the_papers_authors():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    assert {"message", "title", "authors"} <= citation.keys()
+    assert (str(citation["version"]), citation["license"]) == (project["version"], project["license"])
+    paper = citation["preferred-citation"]
+    authors = " and ".join(f"{a['family-names']}, {a['given-names']}" for a in paper["authors"])
+    bibtex = " ".join((ROOT / "README.md").read_text().split("```bibtex")[1].split("```")[0].split())
+    for field, value in {"author": authors, "title": paper["title"], "journal": paper["journal"]}.items():
+        assert f"{field} = {{{value}}}" in bibtex
+    assert f"year = {{{paper['year']}}}" in bibtex
+
+
+def test_the_changelog_has_a_place_for_what_comes_next():
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert headings[0] == "Unreleased"
+
+
+def test_what_contributing_names_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    words = {word for code in re.findall(r"`([^`]+)`", text) for word in code.split()}
+    paths = {
+        word for word in words if re.fullmatch(r"\.?[a-zA-Z_][\w.-]*(/[\w.-]+)*/?", word) and "/" in word
+    }
+    paths |= {word for word in words if re.fullmatch(r"\.?\w[\w.-]*\.(py|md|toml|txt|cff)", word)}
+    paths = {path for path in paths if not path.startswith(".venv/") and path != "recipe/pages/x.py"}
+    assert len(paths) > 30
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    targets = set(re.findall(r"`make ([a-z-]+)", text))
+    assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def test_every_hook_is_local_and_needs_no_network():
+    assert HOOKS
+    for repo, hook in HOOKS.values():
+        assert repo["repo"] == "local" and hook["language"] == "system"
+        assert hook["entry"].startswith(".venv/bin/")
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hooks_command_is_there_and_passes(name):
+    hook = HOOKS[name][1]
+    command = shlex.split(hook["entry"])
+    command[0] = shutil.which(Path(command[0]).name, path=Path(sys.executable).parent)
+    assert command[0], f"{hook['entry']}: not in this environment; make setup installs it"
+    if name == "mypy":
+        command.append("--version")  # make lint has run it, and it takes longest
+    elif "files" in hook:
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+        files = [file for file in listed.stdout.splitlines() if re.search(hook["files"], file)]
+        assert files
+        command += files
+    elif hook.get("pass_filenames", True):
+        command.append(".")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("name", "broken"), [("yaml", "a: [1"), ("toml", "a = ")])
+def test_a_broken_file_is_seen(name, broken, tmp_path):
+    (tmp_path / "file").write_text(broken)
+    command = [sys.executable, *shlex.split(HOOKS[name][1]["entry"])[1:], tmp_path / "file"]
+    assert subprocess.run(command, capture_output=True).returncode != 0
