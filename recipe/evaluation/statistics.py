@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from recipe.evaluation.confidence import fixed_weight_reward
 from recipe.evaluation.measures import MEASURES
@@ -25,6 +24,8 @@ from rewards.labels import corpus_labels
 Interval = tuple[float, float] | None
 #: Differences below this are rounding.
 _ROUNDING = 1e-9
+#: So many arrangements are in memory at a time.
+_BATCH = 1000
 
 
 def bootstrap_intervals(
@@ -179,8 +180,10 @@ def paired_permutation(
         p; 1.0 for a single dialogue, or where no dialogue's sum differs.
 
     Raises:
-        ValueError: the three are not of one length.
+        ValueError: the three are not of one length, or there is no such alternative.
     """
+    if alternative not in ("two-sided", "greater", "less"):
+        raise ValueError(f"no alternative {alternative!r}; two-sided, greater or less")
     sums: dict[str, float] = {}
     for a, b, dialogue in zip(first, second, dialogues, strict=True):
         sums[dialogue] = sums.get(dialogue, 0.0) + float(a) - float(b)
@@ -188,16 +191,25 @@ def paired_permutation(
     # A single dialogue can be swapped or not: both are as extreme.
     if len(differences) < 2 or np.abs(differences).max() <= _ROUNDING:
         return 1.0
-    test = stats.permutation_test(
-        (differences,),
-        lambda x, axis: np.sum(x, axis=axis),
-        permutation_type="samples",
-        n_resamples=resamples,
-        vectorized=True,
-        alternative=alternative,
-        rng=np.random.default_rng(seed),
-    )
-    return float(test.pvalue)
+    n, observed, draw = len(differences), differences.sum(), np.random.default_rng(seed)
+    every = n < 31 and 2**n <= resamples
+    greater = less = 0
+    tries = 2**n if every else resamples
+    for start in range(0, tries, _BATCH):
+        size = min(_BATCH, tries - start)
+        if every:  # the bits of a number are a pattern of swaps
+            swapped = (np.arange(start, start + size)[:, None] >> np.arange(n)) & 1
+        else:
+            swapped = draw.integers(0, 2, size=(size, n), dtype=np.int8)
+        sums = observed - 2 * (swapped @ differences)
+        greater += int((sums >= observed - _ROUNDING).sum())
+        less += int((sums <= observed + _ROUNDING).sum())
+    # Of random swaps the data themselves are one more (Phipson and Smyth 2010), so that p is never 0.
+    p = {
+        name: x / tries if every else (x + 1) / (tries + 1)
+        for name, x in (("greater", greater), ("less", less))
+    }
+    return min(1.0, 2 * min(p.values())) if alternative == "two-sided" else p[alternative]
 
 
 def unpaired_permutation(
@@ -234,15 +246,19 @@ def unpaired_permutation(
     half = np.array([(a[d] - b[d]) / 2 for d in both])
     pool, cut = np.concatenate(only), len(only[0])
     draw = np.random.default_rng(seed)
-    signs = draw.choice((-1.0, 1.0), size=(resamples, len(both)))
-    signs = np.vstack([np.ones(len(both)), signs])  # the data themselves are one of the arrangements
-    dealt = draw.permuted(np.tile(pool, (resamples, 1)), axis=1)
-    dealt = np.vstack([pool, dealt])
-    swapped = signs @ half
-    above = (middle.sum() + swapped + dealt[:, :cut].sum(axis=1)) / len(a)
-    below = (middle.sum() - swapped + dealt[:, cut:].sum(axis=1)) / len(b)
-    fall = above - below
-    return float(np.mean(fall >= fall[0] - _ROUNDING))
+    observed, reached = _level(a) - _level(b), 1  # the data themselves are one of the arrangements
+    for start in range(0, resamples, _BATCH):
+        size = min(_BATCH, resamples - start)
+        swapped = draw.choice((-1.0, 1.0), size=(size, len(both))) @ half
+        dealt = draw.permuted(np.broadcast_to(pool, (size, len(pool))), axis=1)
+        above = (middle.sum() + swapped + dealt[:, :cut].sum(axis=1)) / len(a)
+        below = (middle.sum() - swapped + dealt[:, cut:].sum(axis=1)) / len(b)
+        reached += int((above - below >= observed - _ROUNDING).sum())
+    return reached / (resamples + 1)
+
+
+def _level(means: Mapping[Any, float]) -> float:
+    return math.fsum(means.values()) / len(means)
 
 
 def _means(values: Sequence[float], clusters: Sequence[Any]) -> dict[Any, float]:

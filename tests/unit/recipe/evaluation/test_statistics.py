@@ -147,6 +147,28 @@ def test_the_level_holds_where_utterances_of_a_dialogue_go_together():
     assert shares["mcnemar"] > 0.2
 
 
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+@pytest.mark.parametrize("dialogues", [9, 40])  # all swaps, and random ones
+def test_the_permutation_test_is_scipys(dialogues, alternative):
+    draw = np.random.default_rng(dialogues)
+    names = [i for i in range(dialogues) for _ in range(3)]
+    first, second = draw.normal(0.2, 1, size=len(names)), draw.normal(size=len(names))
+    sums = (first - second).reshape(dialogues, 3).sum(axis=1)
+    expected = stats.permutation_test(
+        (sums,), lambda x, axis: np.sum(x, axis=axis), permutation_type="samples", n_resamples=20_000,
+        vectorized=True, alternative=alternative, rng=draw,
+    ).pvalue  # fmt: skip
+    found = paired_permutation(first, second, names, resamples=20_000, alternative=alternative)
+    assert found == pytest.approx(expected, abs=1e-9 if dialogues == 9 else 0.015)
+
+
+def test_a_p_value_of_random_swaps_is_never_zero():
+    n = 40
+    assert paired_permutation([1] * n, [0] * n, list(range(n)), resamples=99, alternative="greater") == 0.01
+    with pytest.raises(ValueError, match="no alternative 'more'"):
+        paired_permutation([1], [0], ["a"], alternative="more")
+
+
 def test_a_real_difference_is_found_in_clustered_data():
     draw = np.random.default_rng(3)
     level = draw.beta(2, 2, size=(40, 1))
