@@ -28,10 +28,10 @@ def _train(config: DictConfig) -> None:
     try:
         folder = check(config)
         from recipe import flywheel
-        from recipe.pages.report import print_table
+        from recipe.pages.report import print_results
         from recipe.run.run import Run
 
-        results = flywheel.train(Run(config, folder))
+        flywheel.train(Run(config, folder))
     except (PreflightError, StageError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         discard_empty(folder)
@@ -39,7 +39,7 @@ def _train(config: DictConfig) -> None:
     except KeyboardInterrupt:
         print(f"stopped; go on with the same command, NAME={config.run.name} and run.resume=true in its ARGS")
         sys.exit(130)
-    print_table(results)
+    print_results(folder)
     print(f"report: {folder / 'report.html'}")
 
 

@@ -100,10 +100,10 @@ def main() -> int:
         config = configured(sys.argv[1:])
         folder = check(config, training=False)
         from recipe import flywheel
-        from recipe.pages.report import print_table
+        from recipe.pages.report import print_results
         from recipe.run.run import Run
 
-        results = flywheel.score(Run(config, folder))
+        flywheel.score(Run(config, folder))
     except HydraException as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
@@ -114,7 +114,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print(f"stopped; go on with the same command, NAME={config.run.name} and run.resume=true in its ARGS")
         return 130
-    print_table(results)
+    print_results(folder)
     print(f"report: {folder / 'report.html'}")
     return 0
 

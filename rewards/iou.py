@@ -22,6 +22,8 @@ from rewards.parse import ParsedOutput, parse_output
 RULE_BONUS = 0.1
 #: What the fixed-weight twin gives to the first, second and third label of a ranking.
 TWIN_WEIGHTS = (0.7, 0.2, 0.1)
+#: Where the twin's weight lies that an answer with fewer than three labels leaves; nobody's label.
+NO_LABEL = "(no label)"
 
 _quoted = json.encoder.encode_basestring  # as json.dumps(ensure_ascii=False) writes a text
 
@@ -82,20 +84,21 @@ def fixed_weight_twin(prediction: Mapping[str, float], label_order: Sequence[str
         label_order: the corpus's labels; the earlier wins a tie.
 
     Returns:
-        label -> weight for the three heaviest labels, heaviest first. Fewer labels get the first weights,
-        which `weighted_iou` normalises; no label gives an empty mapping.
+        label -> weight for the three heaviest labels, heaviest first. What fewer labels leave of the weight
+        lies on `NO_LABEL`, so that naming fewer is no way to be surer; no label gives an empty mapping.
 
     Raises:
         ValueError: a label is not in ``label_order``, or a weight is negative or not finite.
     """
     named = {label: prediction[label] for label in normalise(prediction)}
-    return dict(zip(_ranked(named, tuple(label_order)), TWIN_WEIGHTS, strict=False))
+    return _twin_of(_ranked(named, tuple(label_order)))
 
 
-#: The same, normalised, of so many labels.
-_TWIN_SHARES = [
-    tuple(normalise(dict(enumerate(TWIN_WEIGHTS[:n]))).values()) for n in range(len(TWIN_WEIGHTS) + 1)
-]
+def _twin_of(ranked: Sequence[str]) -> dict[str, float]:
+    twin = dict(zip(ranked, TWIN_WEIGHTS, strict=False))
+    if 0 < len(twin) < len(TWIN_WEIGHTS):
+        twin[NO_LABEL] = math.fsum(TWIN_WEIGHTS[len(twin) :])
+    return twin
 
 
 def _ranked(weights: Mapping[str, float], label_order: tuple[str, ...]) -> list[str]:
@@ -160,7 +163,7 @@ def compute_score(
     ranked = _ranked(last, labels)
     top = ranked[0] if ranked else ""
     iou = _iou(p, q)
-    twin = _iou(dict(zip(ranked, _TWIN_SHARES[len(ranked)], strict=True)), q)
+    twin = _iou(_twin_of(ranked), q)
     return {
         "score": iou + RULE_BONUS if output.valid else 0.0,
         "iou": iou,

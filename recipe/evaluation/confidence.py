@@ -13,10 +13,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewards.iou import RULE_BONUS, normalise, weighted_iou
+from rewards.iou import RULE_BONUS, fixed_weight_twin, normalise, weighted_iou
 
-#: What the twin gives to the first, second and third label.
-FIXED_WEIGHTS = (0.7, 0.2, 0.1)
 #: Name of a sharpened baseline -> its weights, before they are normalised.
 SHARPENED = {"one": (1.0,), "three": (0.9, 0.1, 0.1)}
 
@@ -33,11 +31,9 @@ def ranking(last_emotions: Mapping[str, float], labels: Sequence[str]) -> list[s
 def fixed_weight_reward(
     last_emotions: Mapping[str, float], gold: Mapping[str, float], labels: Sequence[str]
 ) -> float:
-    """R (Eq. 8-10) of the same ranking with the weights `FIXED_WEIGHTS`: the twin of a reward.
+    """R (Eq. 8-10) of the same ranking with fixed weights (`rewards.iou.fixed_weight_twin`).
 
-    The weights of places that an answer leaves empty are taken to lie on a label that is nobody's, so that
-    naming fewer labels is no way to be surer: with a one-hot label on the first place any answer has an IoU
-    of 0.7 / 1.3.
+    With a one-hot label on the first place any answer has an IoU of 0.7 / 1.3.
 
     Args:
         last_emotions: label -> weight of an answer; empty where it breaks the rule.
@@ -52,9 +48,7 @@ def fixed_weight_reward(
     """
     if not last_emotions:
         return 0.0
-    named = dict(zip(ranking(last_emotions, labels), FIXED_WEIGHTS, strict=False))
-    rest = math.fsum(FIXED_WEIGHTS[len(named) :])
-    return weighted_iou({**named, "(no label)": rest}, gold) + RULE_BONUS
+    return weighted_iou(fixed_weight_twin(last_emotions, labels), gold) + RULE_BONUS
 
 
 def sharpened_reward(

@@ -76,8 +76,9 @@ def _entered(iteration: Path) -> dict[str, tuple[int, int]]:
     if not path.is_file():
         return {}
     number = int(iteration.name.removeprefix("iter_"))
+    columns = ["extra_info.row_id", "response_from"]
     found = {}
-    for row in pq.read_table(path, columns=["extra_info.row_id", "response_from"]).to_pylist():
+    for row in pq.ParquetFile(path).read(columns=columns).to_pylist():
         source = row["response_from"] or {}
         if source.get("source") == "rollout" and source["iteration"] == number:
             found[row["extra_info"]["row_id"]] = (source["step"], source["rollout_index"])

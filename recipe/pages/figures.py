@@ -76,6 +76,36 @@ def line_chart(lines: Lines, title: str, x: str, caption: str) -> Figure | None:
         return Figure(_svg(figure), caption)
 
 
+def course_chart(
+    points: Sequence[tuple[str, float, tuple[float, float] | None]], baselines: Mapping[str, float]
+) -> Figure:
+    """Held-out accuracy over a run's checkpoints, with their intervals, and the baselines as lines.
+
+    Args:
+        points: title, accuracy and interval of every checkpoint, in the order of training.
+        baselines: title -> accuracy.
+    """
+    with plt.rc_context(_STYLE | {"font.size": 10, "legend.fontsize": 9, "figure.subplot.left": 0.08}):
+        figure, axis = plt.subplots(figsize=(8.2, 3.4))
+        xs, ys = range(len(points)), [accuracy for _, accuracy, _ in points]
+        axis.plot(xs, ys, color="#2b6cb0", linewidth=2.2, marker="o", markersize=6, zorder=3)
+        for x, (_, y, interval) in zip(xs, points, strict=True):
+            if interval is not None:
+                axis.plot([x, x], interval, color="#2b6cb0", linewidth=1.6, alpha=0.55, zorder=2)
+            axis.annotate(
+                f"{y:.2f}", (x, y), textcoords="offset points", xytext=(8, 6), color="#1a3d66", zorder=4
+            )
+        for (title, accuracy), style in zip(baselines.items(), ("--", ":", "-."), strict=False):
+            axis.axhline(accuracy, linestyle=style, color="#777", linewidth=1.2, label=title)
+        axis.set_xticks(list(xs), [title for title, _, _ in points])
+        axis.set_ylabel("accuracy")
+        axis.set_xlim(-0.3, len(points) - 0.6)
+        if baselines:
+            axis.legend(loc="lower right", framealpha=0.8)
+        caption = "Accuracy on the test splits, mean over corpora; bars: 95 % intervals over dialogues."
+        return Figure(_svg(figure), caption)
+
+
 def rl_charts(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Figure]:
     """A panel per metric of `RL_PANELS`, and per score on the dev split, with a line per RL stage.
 

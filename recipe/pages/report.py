@@ -31,6 +31,7 @@ from recipe.pages import circularity_section as diagnose
 from recipe.pages import clusters as persona_table
 from recipe.pages import figures, gains_section
 from recipe.pages.compare import compare_runs
+from recipe.pages.headline import COLUMNS, as_text, headline
 from recipe.pages.render import render_page
 from recipe.pages.rollout_browser import shown_groups
 from recipe.run import versions
@@ -60,17 +61,18 @@ _PARTS = {
 }
 
 
-def print_table(results: dict[str, dict[str, Any]]) -> None:
-    """The evaluation as a table on the terminal; measures are shares, the reward lies in [0, 1.1]."""
-    corpora = [c for c in next(iter(results.values()), {}) if c != "avg"]
+def print_results(folder: Path) -> None:
+    """The run's headline on the terminal, and the measures of every checkpoint as a table."""
+    records = read_evaluation(folder, "records")
+    results = read_summaries(folder, records)
+    width = max(map(len, map(STAGE_NAMES.__getitem__, results)), default=0) + 2
     names = "".join(f"{name:>16}" for name in MEASURE_NAMES.values())
-    print(f"\n{'checkpoint':<28}{'corpus':<10}{'n':>6}{names}")
+    print(f"\n{'checkpoint':<{width}}{'n':>6}{names}")
     for stage, table in results.items():
-        for corpus in (*corpora, "avg"):
-            row = table[corpus]
-            name = STAGE_NAMES[stage] if corpus == (*corpora, "avg")[0] else ""
-            cells = "".join(f"{row[m]:>16.3f}" for m in MEASURE_NAMES)
-            print(f"{name:<28}{corpus:<10}{row['n']:>6}{cells}")
+        cells = "".join(f"{table['avg'][m]:>16.3f}" for m in MEASURE_NAMES)
+        print(f"{STAGE_NAMES[stage]:<{width}}{table['avg']['n']:>6}{cells}")
+    intervals = {stage: bootstrap_intervals(rows) for stage, rows in records.items()}
+    print(as_text(headline(results, records, intervals)))
 
 
 def write_report(folder: Path) -> Path:
@@ -121,8 +123,11 @@ def write_report(folder: Path) -> Path:
             problems.append(str(error))
     for problem in problems:
         print(f"note: {problem}", file=sys.stderr)
+    intervals = {stage: bootstrap_intervals(rows) for stage, rows in records.items()}
     page = render_page(
         "report.html.j2",
+        headline=headline(results, records, intervals),
+        columns=COLUMNS,
         run=folder.name,
         config=config,
         pages={name: page for name, page in _PAGES.items() if (folder / page).is_file()},
@@ -132,7 +137,7 @@ def write_report(folder: Path) -> Path:
         problems=problems,
         results=results,
         detailed={stage: table for stage, table in results.items() if "ece" in table["avg"]},
-        intervals={stage: bootstrap_intervals(rows) for stage, rows in records.items()},
+        intervals=intervals,
         clean=clean,
         comparisons=compare(records, _pairs(list(records))),
         warnings=sorted(

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.iou import compute_score, fixed_weight_twin, label_from_feelings, normalise, weighted_iou
+from rewards.iou import (
+    NO_LABEL,
+    compute_score,
+    fixed_weight_twin,
+    label_from_feelings,
+    normalise,
+    weighted_iou,
+)
 from rewards.labels import LABELS, corpus_labels, heaviest
 
 MELD = LABELS["meld"]
@@ -111,7 +118,7 @@ def test_the_contract_of_a_valid_answer():
         "valid": 1.0,
         "reason": "",
         "pred": "joy",
-        "twin": pytest.approx(0.1 + (7 / 9) / (11 / 9)),  # 0.7 and 0.2 of 0.9
+        "twin": pytest.approx(0.1 + 0.7 / 1.3),  # as with three labels: the third's weight is nobody's
         "top_weight": pytest.approx(0.75),
         "named": 2,
         "parsed": result["parsed"],
@@ -240,9 +247,9 @@ def test_a_soft_label_may_have_any_weights():
         ({"joy": 0.5, "fear": 0.4, "anger": 0.45}, {"joy": 0.7, "anger": 0.2, "fear": 0.1}),
         ({"anger": 0.3, "surprise": 0.3, "fear": 0.3}, {"surprise": 0.7, "fear": 0.2, "anger": 0.1}),
         ({"anger": 0.3, "surprise": 0.3, "fear": 0.31}, {"fear": 0.7, "surprise": 0.2, "anger": 0.1}),
-        ({"anger": 0.1, "joy": 0.2}, {"joy": 0.7, "anger": 0.2}),
-        ({"anger": 1e-6}, {"anger": 0.7}),
-        ({"anger": 0.5, "joy": 0.0}, {"anger": 0.7}),
+        ({"anger": 0.1, "joy": 0.2}, {"joy": 0.7, "anger": 0.2, NO_LABEL: 0.1}),
+        ({"anger": 1e-6}, {"anger": 0.7, NO_LABEL: pytest.approx(0.3)}),
+        ({"anger": 0.5, "joy": 0.0}, {"anger": 0.7, NO_LABEL: pytest.approx(0.3)}),
         ({e: (i + 1) / 10 for i, e in enumerate(MELD)}, {"anger": 0.7, "disgust": 0.2, "joy": 0.1}),
         ({}, {}),
     ],
@@ -263,7 +270,8 @@ def test_the_twin_is_blind_to_confidence():
     # One-hot: being surer raises R from 1/2 to 9/11 without a change of the ranking; the twin stays at 7/13.
     unsure = {"joy": 2 / 3, "fear": 0.3, "anger": 1 / 30}
     sure = {"joy": 0.9, "fear": 0.06, "anger": 0.04}
-    for prediction, iou in ((unsure, 1 / 2), (sure, 9 / 11)):
+    alone = {"joy": 1.0}  # naming fewer labels is no way to be surer
+    for prediction, iou in ((unsure, 1 / 2), (sure, 9 / 11), (alone, 1.0)):
         result = compute_score("meld", text(prediction), {"joy": 1.0})
         assert result["iou"] == pytest.approx(iou)
         assert result["twin"] == pytest.approx(0.1 + 7 / 13)

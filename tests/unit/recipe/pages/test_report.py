@@ -17,7 +17,7 @@ from recipe.evaluation.results import MEASURE_NAMES, read_evaluation, read_summa
 from recipe.evaluation.rl_stages import groups_of, read_rl_stages
 from recipe.pages import clusters as persona_table
 from recipe.pages import report
-from recipe.pages.report import print_table, step_parts, write_report
+from recipe.pages.report import print_results, step_parts, write_report
 from recipe.pages.rollout_browser import shown_groups
 from recipe.run.files import run_folder
 from recipe.run.table12 import against_paper
@@ -41,16 +41,12 @@ def page(run) -> str:
 def test_the_page_stands_alone_and_starts_with_the_headline_table(page):
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page) and "@import" not in page
     first = page[page.index("<table") : page.index("</table>")]
-    for name in (
-        "majority class",
-        "TF-IDF, logistic regression",
-        "after RL",
-        "weighted F1",
-        "keeps the rule",
-        "avg",
-    ):
+    for name in ("majority class", "TF-IDF, logistic regression", "macro F1", "keeps the rule"):
         assert name in first
-    assert page.count("<figure>") == page.count("<figcaption>") == page.count("<svg") >= 10
+    assert page.index('<figure class="course">') < page.index('class="sentence"') < page.index("<table")
+    folded = page[page.index('<details id="splits">') :]
+    assert "after RL" in folded and "weighted F1" in folded and "avg" in folded
+    assert page.count("<figure") == page.count("<figcaption>") == page.count("<svg") >= 10
     for part in ("same mistake again", "wrong consensus", "distinct-2", "label divergence", "support", "ECE"):
         assert part in page
     assert "dev: meld/acc/mean@1" in page and "A step of iter_1/rl takes" in page
@@ -72,7 +68,7 @@ def test_the_page_takes_rewards_apart(run, page):
     for corpus in ("meld", "iemocap", "emorynlp"):
         row = own["understanding"][corpus]
         assert f'<td class="t">{corpus}</td><td>{row["n"]}</td><td>{row["mine"]:.3f}</td>' in part
-    stages = read_rl_stages(run, min_reward=0.1)
+    stages = read_rl_stages(run)
     gold = [group for group in stages[0].groups if not group.self_labelled]
     assert f"<td>{sum(group.passed for group in gold) / len(gold):.3f}</td>" in part
     rows = page[page.index("responses right on gold rows") :]
@@ -175,7 +171,7 @@ def test_what_is_broken_is_named(tmp_path, run):
     broken = shutil.copytree(run, tmp_path / "broken")
     (broken / "iter_2/rl/rollouts/step_000006.parquet").write_bytes(b"half")
     (broken / "iter_1/rl/train.parquet").unlink()
-    stages = read_rl_stages(broken, 0.1)
+    stages = read_rl_stages(broken)
     assert "step_000006.parquet cannot be read" in stages[1].problems[0] and len(stages[1].groups) == 5 * 6
     assert stages[0].problems == ["iter_1/rl has no train.parquet, so no rollout is shown"]
     (broken / "eval/rl/summary.json").write_text("{")
@@ -190,7 +186,7 @@ def test_rollouts_of_another_run_are_refused(tmp_path, run):
     rows = pq.read_table(mixed / "iter_1/rl/train.parquet")
     pq.write_table(rows.slice(0, 1), mixed / "iter_1/rl/train.parquet")
     with pytest.raises(ValueError, match="is not in iter_1/rl/train.parquet"):
-        read_rl_stages(mixed, 0.1)
+        read_rl_stages(mixed)
 
 
 def test_the_warning_stands_on_the_page(tmp_path, run, monkeypatch):
@@ -219,10 +215,14 @@ def test_no_warning_where_none_is_due(page):
 
 
 def test_the_terminal_says_the_names_of_the_page(page, run, capsys):
-    print_table(read_evaluation(run, "summary"))
-    head = capsys.readouterr().out.strip().splitlines()[0]
-    for name in ("checkpoint", "corpus", "accuracy", "weighted F1", "keeps the rule", "mean reward"):
+    print_results(run)
+    text = capsys.readouterr().out
+    head = text.strip().splitlines()[0]
+    for name in ("checkpoint", "accuracy", "weighted F1", "keeps the rule", "mean reward"):
         assert name in head and f">{name}</th>" in page
+    sentence = text.strip().splitlines()[-1]
+    assert sentence.startswith("On 36 held-out utterances accuracy went from")
+    assert sentence in html.unescape(page)
     assert list(MEASURE_NAMES) == ["accuracy", "weighted_f1", "valid", "reward"]
 
 
@@ -251,7 +251,7 @@ def test_the_page_says_what_a_run_cost(tmp_path, run, page):
 
 def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, capsys):
     hurt = shutil.copytree(run, tmp_path / "hurt")
-    assert not any(stage.problems for stage in read_rl_stages(hurt, 0.0))
+    assert not any(stage.problems for stage in read_rl_stages(hurt))
     (hurt / "eval/rl/records.json").unlink()
     (hurt / "iter_1/rl/counts.json").write_text('{"steps": 9}')
     steps = len(list((hurt / "iter_1/rl/rollouts").glob("step_*.parquet")))
