@@ -72,6 +72,16 @@ def installed(wheel, tmp_path_factory):
     return run_module
 
 
+def test_an_editable_install_is_found_beside_a_namesake(sdist):
+    """TransferQueue leaves a folder `recipe` in site-packages, behind which an import hook stands."""
+    copy = sdist.parent.parent
+    run("-c", "from setuptools import build_meta; build_meta.build_editable('editable')", cwd=copy)
+    (built,) = (copy / "editable").glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        (path,) = (archive.read(name) for name in archive.namelist() if name.endswith(".pth"))
+    assert path.decode().strip() == str(copy)
+
+
 def files_of_packages() -> set[str]:
     paths = (path for name in PACKAGES for path in (ROOT / name).rglob("*"))
     return {str(p.relative_to(ROOT)) for p in paths if p.is_file() and p.parent.name != "__pycache__"}
