@@ -34,20 +34,28 @@ _CHARTS = {
 }
 
 
-def step_charts(stages: Sequence[RlStage]) -> list[figures.Figure]:
-    """Per RL step: the reward's parts, pass@n, the majority vote; a line per measure and stage."""
-    steps = {
+#: Name of an RL stage -> ``step`` and `circularity.describe_stage` of each of its steps.
+Steps = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def steps_of(stages: Sequence[RlStage]) -> Steps:
+    """Every RL step in numbers."""
+    return {
         stage.name: [
-            (step, circularity.describe_stage(list(groups)))
+            {"step": step, **circularity.describe_stage(list(groups))}
             for step, groups in itertools.groupby(stage.groups, key=lambda group: group.step)
         ]
         for stage in stages
     }
+
+
+def step_charts(steps: Steps) -> list[figures.Figure]:
+    """Per RL step: the reward's parts, pass@n, the majority vote; a line per measure and stage."""
     charts = []
     for title, (caption, measures) in _CHARTS.items():
         lines = {}
         for (name, found), (label, key) in itertools.product(steps.items(), measures.items()):
-            points = [(step, kinds[key]) for step, kinds in found if kinds[key] is not None]
+            points = [(kinds["step"], kinds[key]) for kinds in found if kinds[key] is not None]
             line = " ".join(([label] if len(measures) > 1 else []) + ([name] if len(steps) > 1 else []))
             lines[line or label] = ([p[0] for p in points], [p[1] for p in points])
         charts.append(figures.line_chart(lines, title, "RL step", caption))

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from data_prep.files import write_text
+from data_prep.files import write_json, write_text
 from recipe.evaluation import alarms, circularity
 from recipe.evaluation.results import (
     MEASURE_NAMES,
@@ -76,7 +76,7 @@ def print_results(folder: Path) -> None:
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``<folder>/report.html`` and ``metrics.jsonl`` from what the run has so far.
+    """Write ``report.html``, ``metrics.jsonl`` and ``eval/training.json`` from what the run has so far.
 
     Args:
         folder: the run's folder.
@@ -107,6 +107,9 @@ def write_report(folder: Path) -> Path:
     }
     stages = read_rl_stages(folder)
     buffers, real_next = read_buffers(folder), gains_section.real_next_labels(folder)
+    steps, iterations = gains_section.steps_of(stages), gains_section.stage_table(stages)
+    quality = gains_section.buffer_table(buffers)
+    write_json(folder / "eval/training.json", {"steps": steps, "stages": iterations, "buffers": quality})
     state = read_state(folder)
     problems = [problem for stage in stages for problem in stage.problems] + missing_records(folder)
     problems += _rule_breakers(results)
@@ -145,8 +148,8 @@ def write_report(folder: Path) -> Path:
             key=lambda alarm: not alarm.clear,
         ),
         has_self_labels=any(group.self_labelled for stage in stages for group in stage.groups),
-        iterations=gains_section.stage_table(stages),
-        gain_charts=gains_section.step_charts(stages),
+        iterations=iterations,
+        gain_charts=gains_section.step_charts(steps),
         own=gains_section.own_emotions_and_replies(folder, written),
         mistakes=diagnose.mistakes_between(written),
         replies={stage: diagnose.diversity_of(rows) for stage, rows in written.items()},
@@ -163,7 +166,7 @@ def write_report(folder: Path) -> Path:
         confusions=_confusion_charts(results),
         training=_training_charts(metrics),
         buffers=[{"name": name, **_contents(rows, real_next)} for name, rows in buffers.items()],
-        buffer_quality=gains_section.buffer_table(buffers),
+        buffer_quality=quality,
         leakage=read_json(folder / "data/leakage.json", []),
         timings=[{"name": name, **step, **_usage(folder / name)} for name, step in state.items()],
         gpu_hours=_gpu_hours(config, state),

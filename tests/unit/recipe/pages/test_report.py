@@ -71,6 +71,9 @@ def test_the_page_takes_rewards_apart(run, page):
     stages = read_rl_stages(run)
     gold = [group for group in stages[0].groups if not group.self_labelled]
     assert f"<td>{sum(group.passed for group in gold) / len(gold):.3f}</td>" in part
+    kept = json.loads((run / "eval/training.json").read_text())
+    assert [len(kept["steps"][name]) for name in ("iter_1/rl", "iter_2/rl")] == [6, 6]
+    assert kept["steps"]["iter_1/rl"][0]["pass_at_n"] is not None and len(kept["buffers"]) == 3
     rows = page[page.index("responses right on gold rows") :]
     assert "rollout 2" in rows and "<td>iter_2</td>" in rows
 
