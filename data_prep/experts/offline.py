@@ -122,6 +122,15 @@ def _first_feeling(text: str, words: Sequence[str]) -> str:
     return _EVENTS[manner][good]
 
 
+def _names_of(corpus: str) -> Mapping[str, str]:
+    """What a corpus calls the feelings; one that is not listed: its labels of those names, else its first."""
+    if corpus in _NAMES:
+        return _NAMES[corpus]
+    labels = corpus_labels(corpus)
+    spelled = {label.casefold(): label for label in labels}
+    return {feeling: spelled.get(feeling, labels[0]) for feeling in _NAMES["meld"]}
+
+
 def topic_of(text: str) -> str:
     """What a line is about: the word after its last "the", "a" or "my", else "news"."""
     found = re.findall(r"\b(?:the|a|my|this) ([a-z]{3,})", text.lower())
@@ -139,7 +148,7 @@ def respond(context: Sequence[Mapping[str, str]], persona: Mapping[str, str], co
     Raises:
         ValueError: a name in the data breaks the rule.
     """
-    last, names = context[-1], _NAMES[corpus]
+    last, names = context[-1], _names_of(corpus)
     feelings = guess_feelings(last["text"])
     labels = list(dict.fromkeys(names[feeling] for feeling in feelings))
     labels += [label for label in corpus_labels(corpus) if label not in labels][: 3 - len(labels)]
