@@ -1,4 +1,4 @@
-"""One real turn of the flywheel: veRL, Ray, FSDP2, vLLM and SFT, no stand-in anywhere.
+"""Two real turns of the flywheel: veRL, Ray, FSDP2, vLLM and SFT, no stand-in anywhere.
 
 The run is killed in the middle of RL, must leave nothing behind, and is then resumed; then it loses a
 worker and must go on by itself. Every other claim is checked on what that run left on disk.
@@ -45,6 +45,13 @@ def command(root: Path, *more: str) -> list[str]:
         f"run.root={root}",
         "hardware=cpu",
         "test_rows=24",
+        "samples={train: 600, dev: 60, test: 240, seed: 1}",
+        "base.pretrain={dialogues: 900, steps: 60, batch: 16}",
+        "flywheel.min_reward=0.1",  # after so few steps nothing better would enter B
+        "flywheel.same_reply=0.2",
+        "data.train_batch_size=16",
+        "actor_rollout_ref.rollout.n=8",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=16",
         f"trainer.total_training_steps={STEPS}",
         "trainer.save_freq=1",
         "sft.trainer.total_epochs=2",
@@ -261,45 +268,106 @@ def test_tensorboard_and_wandb_offline_keep_what_the_page_shows(run):
     assert b"self_emo/reward" in written and str(kept[STEPS]["self_emo/reward"]).encode() in written
 
 
-def test_the_buffer_keeps_the_best_rollouts_with_their_lineage(run):
-    buffer = pq.read_table(run["folder"] / "iter_1/buffer/buffer.parquet").to_pylist()
-    by_id = {row["extra_info"]["row_id"]: row for row in buffer}
-    everything = [row for step in range(1, STEPS + 1) for row in rollouts(run["folder"], step)]
+def buffer(folder: Path, k: int) -> dict[str, dict]:
+    rows = pq.read_table(folder / f"iter_{k}/buffer/buffer.parquet").to_pylist()
+    return {row["extra_info"]["row_id"]: row for row in rows}
+
+
+def label_of(row: dict) -> dict[str, float]:
+    return {k: v for k, v in row["reward_model"]["ground_truth"].items() if v is not None}
+
+
+def check_goes_on(child: dict, parent: dict, said: dict) -> None:
+    """A self-play row is its parent's dialogue with a reply at its end; its label, what that speaker felt."""
+    info = child["extra_info"]
+    assert info["context"][:-1] == parent["extra_info"]["context"]
+    last = {"speaker": parent["extra_info"]["persona"]["name"], "text": " ".join(said["my_output"].split())}
+    assert info["context"][-1] == last and info["speaker"] == last["speaker"]
+    felt = {e: w for e, w in said["my_emotions"].items() if e in info["labels"]}
+    assert label_of(child) == pytest.approx({e: w / sum(felt.values()) for e, w in felt.items()})
+
+
+def test_self_play_goes_on_from_the_best_rollouts(run):
+    """Line 14: d*_1 continues y*, with its lineage back to the step and the rollout."""
+    folder, before = run["folder"], buffer(run["folder"], 0)
+    everything = {
+        (row["row_id"], row["step"], row["rollout_index"]): row
+        for step in range(1, STEPS + 1)
+        for row in rollouts(folder, step)
+    }
     best = defaultdict(float)
-    for row in everything:
+    for row in everything.values():
         best[row["row_id"]] = max(best[row["row_id"]], row["score"])
-    children = [row for row in buffer if row["extra_info"]["origin"] == "self_play"]
-    assert children
-    for child in children:
+    first = [r for r in buffer(folder, 1).values() if r["extra_info"]["turn"] == 1]
+    assert first
+    for child in first:
         info = child["extra_info"]
-        parent = by_id[info["parent"]]
-        assert info["reward"] == best[info["parent"]] > 0.1
-        source = [
-            row
-            for row in everything
-            if (row["row_id"], row["step"], row["rollout_index"])
-            == (info["parent"], info["step"], info["rollout_index"])
-        ]
-        said = json.loads(source[0]["parsed"])
-        assert parent["response"] == source[0]["response"]
-        lineage = {
-            key: parent["response_from"][key] for key in ("source", "iteration", "step", "rollout_index")
-        }
-        step_and_index = {key: info[key] for key in ("step", "rollout_index")}
-        assert lineage == {"source": "rollout", "iteration": 1} | step_and_index
-        assert info["context"][:-1] == parent["extra_info"]["context"]
-        assert info["context"][-1] == {
-            "speaker": parent["extra_info"]["persona"]["name"],
-            "text": " ".join(said["my_output"].split()),
-        }
-        label = {k: v for k, v in child["reward_model"]["ground_truth"].items() if v is not None}
-        assert math.fsum(label.values()) == pytest.approx(1) and label.keys() == said["my_emotions"].keys()
+        source = everything[info["parent"], info["step"], info["rollout_index"]]
+        assert info["reward"] == source["score"] == best[info["parent"]] > 0.1
         assert info["iteration"] == 1 and info["model"]
+        check_goes_on(child, before[info["parent"]], json.loads(source["parsed"]))
+
+
+def test_a_self_play_row_trains_in_its_iteration_and_in_the_next(run):
+    """One row through all its files: prompt, rollouts, y*, d*_1, its response, d*_2, SFT 1, RL 2."""
+    folder, b = run["folder"], buffer(run["folder"], 1)
+    second = [r for r in b.values() if r["extra_info"]["turn"] == 2 and r["extra_info"]["parent"] in b]
+    assert second
+    samples = pq.read_table(folder / "iter_1/self_play/samples_1.parquet").to_pylist()
+    for child in second:
+        parent = b[child["extra_info"]["parent"]]
+        source = parent["response_from"]
+        assert source["source"] == "self_play" and source["iteration"] == 1
+        group = [s for s in samples if s["row_id"] == parent["extra_info"]["row_id"]]
+        assert len(group) == ROLLOUTS and source["reward"] == max(s["score"] for s in group) > 0.1
+        chosen = group[source["rollout_index"]]
+        assert chosen["response"] == parent["response"]
+        check_goes_on(child, parent, json.loads(chosen["parsed"]))
+        assert child["extra_info"]["persona"]["name"] != parent["extra_info"]["persona"]["name"]
+    trained = {
+        row["extra_info"]["row_id"]: row["response"]
+        for row in pq.read_table(folder / "iter_1/sft/train.parquet").to_pylist()
+    }
+    answered = {row_id: r["response"] for row_id, r in b.items() if r["response"]}
+    assert trained == answered
+    own = {row_id for row_id in answered if b[row_id]["extra_info"]["origin"] == "self_play"}
+    assert own  # line 18 really trains on rows of self-play
+    seen = set()
+    for path in (folder / "iter_2/rl/rollouts").glob("step_*.parquet"):
+        seen |= {row["row_id"] for row in pq.read_table(path, columns=["row_id"]).to_pylist()}
+    assert seen <= b.keys() and any(b[row_id]["extra_info"]["origin"] == "self_play" for row_id in seen)
+
+
+def test_the_best_response_ever_is_kept(run):
+    folder, before, after = run["folder"], buffer(run["folder"], 0), buffer(run["folder"], 1)
+    best = defaultdict(float)
+    for step in range(1, STEPS + 1):
+        for row in rollouts(folder, step):
+            best[row["row_id"]] = max(best[row["row_id"]], row["score"])
+    for row_id, row in before.items():
+        known = (row["response_from"] or {}).get("reward") or 0.0
+        source = after[row_id]["response_from"]
+        highest = max(known, best[row_id])
+        assert (source["reward"] if source else 0.0) == (highest if highest > 0.1 else 0.0)
+    assert any((row["response_from"] or {}).get("source") == "rollout" for row in after.values())
+    assert any((row["response_from"] or {}).get("source") == "offline-expert" for row in after.values())
+
+
+def test_dialogues_that_b_never_sees_are_continued(run):
+    folder = run["folder"]
+    held_out = pq.read_table(folder / "data/held_out.parquet").to_pylist()
+    dialogues = {(r["data_source"], r["extra_info"]["dialogue_id"]) for r in held_out}
+    for row in (*buffer(folder, 1).values(), *buffer(folder, 2).values()):
+        assert (row["data_source"], row["extra_info"]["dialogue_id"]) not in dialogues
+    for k in (1, 2):
+        found = json.loads((folder / f"iter_{k}/self_play/held_out.json").read_text())
+        assert found["gold"]["n"] == len(held_out) * ROLLOUTS and 0 <= found["gold"]["iou"] <= 1
+        assert found["turn_1"]["n"] > 0
 
 
 def test_the_run_ends_with_a_table_and_a_report(run):
-    assert "after cold start" in run["output"] and "after retraining on B" in run["output"]
-    for stage in ("cold", "retrained"):
+    assert "after cold start" in run["output"] and "retrained on B 2" in run["output"]
+    for stage in ("cold", "retrained_1", "retrained_2"):
         summary = json.loads((run["folder"] / f"eval/{stage}/summary.json").read_text())
         assert {"meld", "emorynlp", "iemocap", "avg"} == set(summary)
         assert summary["avg"]["n"] == 72
@@ -310,8 +378,8 @@ def test_the_run_ends_with_a_table_and_a_report(run):
     state = json.loads((run["folder"] / "state.json").read_text())
     assert state["steps"]["iter_1/rl"]["seconds"] > usage["seconds"] - 1
     page = (run["folder"] / "report.html").read_text()
-    assert "A step of iter_1/rl takes" in page and "p (McNemar)" in page
-    assert "after retraining on B" in page and page.count("<svg") >= 3 and "http-equiv" not in page
+    assert "A step of iter_1/rl takes" in page and '<figure class="course">' in page
+    assert "retrained on B 2" in page and page.count("<svg") >= 3 and "http-equiv" not in page
 
 
 def test_a_finished_run_is_not_done_again(run):
