@@ -198,7 +198,8 @@ def expected_advantages(rows: list[dict], lam: float) -> list[float]:
         mass = {label: math.fsum(p.get(label, 0.0) for p in predictions) for label in group[0]["labels"]}
         ranked = sorted((label for label in mass if mass[label] > 0), key=lambda e: -round(mass[e], 9))
         top = ranked[:3]
-        secondary = [sum(label in p for label in top) / 3 for p in predictions]
+        # A label counts as named from a twentieth of the weight on (self_emo.min_named_weight).
+        secondary = [sum(p.get(label, 0.0) >= 0.05 for label in top) / 3 for p in predictions]
         first, second = standard([row["score"] for row in group]), standard(secondary)
         advantages += [a + lam * b for a, b in zip(first, second, strict=True)]
     return advantages
