@@ -109,6 +109,7 @@ def write_report(folder: Path) -> Path:
     buffers, real_next = read_buffers(folder), gains_section.real_next_labels(folder)
     steps, iterations = gains_section.steps_of(stages), gains_section.stage_table(stages)
     quality = gains_section.buffer_table(buffers)
+    (folder / "eval").mkdir(exist_ok=True)  # a run that has not scored anything yet
     write_json(folder / "eval/training.json", {"steps": steps, "stages": iterations, "buffers": quality})
     state = read_state(folder)
     problems = [problem for stage in stages for problem in stage.problems] + missing_records(folder)

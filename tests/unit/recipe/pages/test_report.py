@@ -170,6 +170,14 @@ def test_an_older_run_is_shown_too(tmp_path, run):
     assert "after cold start" in page and "now (the run kept none)" in page
 
 
+def test_a_run_that_has_scored_nothing_yet_has_a_page(tmp_path, run):
+    young = shutil.copytree(run, tmp_path / "young")
+    for name in ("eval", "iter_0", "iter_1", "iter_2"):
+        shutil.rmtree(young / name)
+    page = write_report(young).read_text()
+    assert "Unfinished: no score yet" in page and "No RL stage has rollouts" in page
+
+
 def test_what_is_broken_is_named(tmp_path, run):
     broken = shutil.copytree(run, tmp_path / "broken")
     (broken / "iter_2/rl/rollouts/step_000006.parquet").write_bytes(b"half")
