@@ -1,7 +1,7 @@
 """`builtin:tiny`: a base with prior knowledge, made on the spot: a small Qwen3 that has read dialogues.
 
 The paper starts from a model that knows language. Random weights do not, so what cold start and RL can
-show with them is mostly that: `pretrain` teaches a model of about a million parameters to continue
+show with them is mostly that: `pretrain` teaches a model of half a million parameters to continue
 dialogues, in plain PyTorch and in a minute on two cores. It sees no label and no answer form.
 """
 

@@ -23,6 +23,7 @@ from recipe.run import preflight
 from recipe.run.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
 from recipe.run.ray_nodes import ClusterError
 from recipe.run.shortcuts import CONF
+from recipe.steps.base import readings
 from tests.unit.samples import SAMPLES
 
 SMALL = {
@@ -250,7 +251,7 @@ def test_memory_and_disk_grow_with_what_is_asked():
 
 def test_the_tiny_model_is_as_large_as_is_said(tmp_path, monkeypatch):
     monkeypatch.undo()  # this test may make a model
-    tiny.make_tiny(["Ann: hello there"] * 3, tmp_path / "tiny", seed=1)
+    tiny.make_tiny(readings(load_templates("compact"), 300, seed=1), tmp_path / "tiny", seed=1)
     assert weights.count_parameters(str(tmp_path / "tiny")) == pytest.approx(tiny.PARAMETERS, rel=0.1)
 
 
