@@ -30,7 +30,7 @@ def test_a_model_that_knows_nothing_has_the_entropy_of_its_vocabulary(checkpoint
     found = token_entropy.measure(checkpoint, [make_prompt_row("a")], {"a": [ANSWER]}, {})
     assert found["answers"] == 1
     for key in KEYS:
-        assert found[key] == pytest.approx(math.log(tiny.VOCABULARY), abs=1e-4)
+        assert found[key] == pytest.approx(math.log(model.config.vocab_size), abs=1e-4)
 
 
 def test_entropies_are_those_of_the_tokens_own_predictions(checkpoint, make_prompt_row):
