@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from rewards.iou import compute_score
 from rewards.labels import LABELS
@@ -28,20 +29,24 @@ _GOOD = "{'last_emotions': {'joy': 1.0}, 'my_emotions': {'anger': 0.5}, 'my_outp
 
 def simple(text: str) -> dict:
     """An answer's dictionary, as one would read it in two lines."""
-    return ast.literal_eval(_SIMPLE.fullmatch(text)[1])
+    found = _SIMPLE.fullmatch(text)
+    return ast.literal_eval(found[1]) if found else {}
 
 
 def make_answer(size: int, dump: Callable[[dict], str]) -> str:
     """A valid answer of so many characters: a reply of up to 1,900, and a thought for the rest."""
-    value = {
-        "last_emotions": {"joy": 0.6, "surprise": 0.3, "neutral": 0.1},
-        "my_emotions": {"joy": 0.7, "surprise": 0.2},
-        "my_output": "It's fine. ",
-    }
-    prose = "I think that she means well. " * (size // 29 + 1)
-    rest = max(size - len(f"<think></think>\n{dump(value)}"), 0)
-    value["my_output"] += prose[: min(rest, 1_900)]
-    return f"<think>{prose[: max(rest - 1_900, 0)]}</think>\n{dump(value)}"
+
+    def answer(thought: str, reply: str) -> str:
+        value = {
+            "last_emotions": {"joy": 0.6, "surprise": 0.3, "neutral": 0.1},
+            "my_emotions": {"joy": 0.7, "surprise": 0.2},
+            "my_output": reply,
+        }
+        return f"<think>{thought}</think>\n{dump(value)}"
+
+    start, prose = "It's fine. ", "I think that she means well. " * (size // 29 + 1)
+    rest = max(size - len(answer("", start)), 0)
+    return answer(prose[: max(rest - 1_900, 0)], start + prose[: min(rest, 1_900)])
 
 
 def worst_texts(size: int) -> dict[str, str]:
@@ -110,10 +115,10 @@ def main() -> int:
             text = make_answer(size, dump)
             if not parse_output(text, labels).valid:
                 raise SystemExit(f"the answer of {name} breaks the rule")
-            calls = [
-                lambda text=text: compute_score("meld", text, gold),
-                lambda text=text: parse_output(text, labels),
-                lambda text=text: simple(text),
+            calls: list[Callable[[], object]] = [
+                partial(compute_score, "meld", text, gold),
+                partial(parse_output, text, labels),
+                partial(simple, text),
             ]
             turns = [[cpu_seconds(call, seconds / 5) for call in calls] for _ in range(5)]
             score, parse, plain = (1 / min(column) for column in zip(*turns, strict=True))
@@ -124,7 +129,7 @@ def main() -> int:
     small, large = worst_texts(SIZES["64 KB"]), worst_texts(SIZES["1 MB"])
     for name in small:
         spent = [
-            min(cpu_seconds(lambda text=t[name]: compute_score("meld", text, gold), 0) for _ in range(5))
+            min(cpu_seconds(partial(compute_score, "meld", t[name], gold), 0) for _ in range(5))
             for t in (small, large)
         ]
         reason = parse_output(small[name], labels).reason or "valid"

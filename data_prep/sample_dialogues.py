@@ -357,7 +357,7 @@ def _write_meld(folder: Path, split: str, found: Sequence[Sequence[Line]], rng: 
     header = (
         "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
     )
-    rows = []
+    rows: list[list[object]] = []
     for i, lines in enumerate(found):
         names = speakers(rng, "meld")
         for j, line in enumerate(lines):

@@ -52,7 +52,7 @@ def for_uv(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, 
         pip: see `read`.
         environment: the present one.
     """
-    told = {
+    wanted = {
         "UV_DEFAULT_INDEX": pip.get("index-url"),
         "UV_INDEX": _words(pip, "extra-index-url"),
         "UV_FIND_LINKS": _words(pip, "find-links").replace(" ", ","),
@@ -67,8 +67,8 @@ def for_uv(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, 
         "UV_INDEX_STRATEGY": "unsafe-best-match",
     }
     if any(name in environment for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX")):
-        told["UV_DEFAULT_INDEX"] = None  # the old name and the new one must not meet
-    told = {name: value for name, value in told.items() if value and name not in environment}
+        wanted["UV_DEFAULT_INDEX"] = None  # the old name and the new one must not meet
+    told = {name: value for name, value in wanted.items() if value and name not in environment}
     return {**environment, **told, **_network(pip, environment)}
 
 

@@ -8,8 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_prep.rows import ground_truth
-from rewards.labels import heaviest
+from data_prep.rows import gold_label
 
 Row = Mapping[str, Any]
 
@@ -125,7 +124,7 @@ def draw_mix(
 def draw_record(
     before: Sequence[Row],
     after: Sequence[Row],
-    limit: Mapping[str, int] | int | None,
+    limit: Mapping[str, int | None] | int | None,
     seed: int,
 ) -> dict[str, Any]:
     """What a draw took, so that it can be checked and made again.
@@ -153,13 +152,12 @@ def draw_record(
 
 
 def _stratum(row: Row) -> tuple[str, str, str]:
-    info = row["extra_info"]
-    return info["origin"], row["data_source"], heaviest(ground_truth(row), info["labels"])
+    return row["extra_info"]["origin"], row["data_source"], gold_label(row)
 
 
-def _strata(rows: Sequence[Row]) -> dict[tuple[str, str | None], list[int]]:
+def _strata(rows: Sequence[Row]) -> dict[tuple[str, str], list[int]]:
     """(corpus, heaviest label) -> places."""
-    strata: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    strata: dict[tuple[str, str], list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
-        strata[row["data_source"], heaviest(ground_truth(row), row["extra_info"]["labels"])].append(place)
+        strata[row["data_source"], gold_label(row)].append(place)
     return strata

@@ -203,7 +203,7 @@ _WEIGHT = re.compile(rf"{_PYTHON_NUMBER}{_PYTHON_SPACE}(?=[,}}])")
 
 def _fault(text: str, at: int, keys: list[str]) -> str:
     """The reason why no entry can be read at ``at``, behind the entries ``keys``."""
-    at = _SKIP.match(text, at).end()
+    at = _behind_spaces(text, at)
     key = _KEY.match(text, at)
     if key is None:
         empty = not keys and text.startswith("}", at)
@@ -221,9 +221,14 @@ def _fault(text: str, at: int, keys: list[str]) -> str:
     return _fault_of_map(text, at + 1)
 
 
+def _behind_spaces(text: str, at: int) -> int:
+    spaces = _SKIP.match(text, at)
+    return spaces.end() if spaces else at
+
+
 def _fault_of_map(text: str, at: int) -> str:
     for read in range(MAX_ENTRIES + 1):
-        at = _SKIP.match(text, at).end()
+        at = _behind_spaces(text, at)
         if text.startswith("}", at):
             return "no_dict" if read else "no_emotion"
         if read == MAX_ENTRIES:

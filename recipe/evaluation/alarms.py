@@ -140,14 +140,14 @@ def falls(before: Sequence[Reading], after: Sequence[Reading]) -> tuple[float | 
     if 2 * len(shared) >= max(len(a), len(b)):
         dialogues = [a[prompt].dialogue for prompt in shared]
         how = f"paired on {len(shared)} prompts of {len(set(dialogues))} dialogues"
-        sides = ([x[prompt].value for prompt in shared] for x in (a, b))
-        p = paired_permutation(*sides, dialogues, alternative="greater")
-        if 2 ** len(set(dialogues)) < 20:
-            p = None
+        first, second = ([x[prompt].value for prompt in shared] for x in (a, b))
+        enough = 2 ** len(set(dialogues)) >= 20
+        p = paired_permutation(first, second, dialogues, alternative="greater") if enough else None
     else:
-        sides = [([r.value for r in x.values()], [r.dialogue for r in x.values()]) for x in (a, b)]
-        p = unpaired_permutation(*sides[0], *sides[1])
-        how = f"{len(set(sides[0][1]))} and {len(set(sides[1][1]))} dialogues"
+        first, second = ([r.value for r in x.values()] for x in (a, b))
+        of_first, of_second = ([r.dialogue for r in x.values()] for x in (a, b))
+        p = unpaired_permutation(first, of_first, second, of_second)
+        how = f"{len(set(of_first))} and {len(set(of_second))} dialogues"
     return p, f"{how}, too few for a test" if p is None else f"one-sided p = {p:.2g}, {how}"
 
 

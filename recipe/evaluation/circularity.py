@@ -212,11 +212,11 @@ def describe_group(rollouts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
         corpus=row["data_source"],
         dialogue=f"{row['data_source']}/{info['dialogue_id']}",
         self_labelled=is_self_labelled(row),
-        accuracy=_mean([r["acc"] for r in rollouts]),
+        accuracy=_mean_of_some([r["acc"] for r in rollouts]),
         passed=bool(right.any()),
         vote_right=None if vote is None else vote == gold,
-        reward=_mean([r["score"] for r in rollouts]),
-        twin=_mean([part["twin"] for part in parts]),
+        reward=_mean_of_some([r["score"] for r in rollouts]),
+        twin=_mean_of_some([part["twin"] for part in parts]),
         top_weight=_mean([part["top_weight"] for part in parts if part["named"]]),
         named=_mean([part["named"] for part in parts if part["named"]]),
         r2=float(r2.mean()),
@@ -245,7 +245,8 @@ def describe_stage(groups: Sequence[Group]) -> dict[str, float | int | None]:
     """
     gold = [g for g in groups if not g.self_labelled]
     own = [g for g in groups if g.self_labelled]
-    rewards, consensus = _mean([g.reward_part for g in groups]), _mean([g.consensus_part for g in groups])
+    rewards = _mean([g.reward_part for g in groups]) or 0.0
+    consensus = _mean([g.consensus_part for g in groups]) or 0.0
     return {
         "groups": len(groups),
         "self_groups": len(own),
@@ -261,7 +262,7 @@ def describe_stage(groups: Sequence[Group]) -> dict[str, float | int | None]:
         "wrong_consensus": _mean([not g.right for g in gold if g.right is not None]),
         "no_consensus": _mean([g.right is None for g in gold]),
         "self_bleu": _mean([g.self_bleu for g in groups if g.self_bleu is not None]),
-        "lambda_share": consensus / (rewards + consensus) if groups and rewards + consensus else None,
+        "lambda_share": consensus / (rewards + consensus) if rewards + consensus else None,
         "turned": _mean([g.turned for g in groups if g.turned is not None]),
     }
 
@@ -276,14 +277,18 @@ def r2_information(groups: Sequence[Group]) -> dict[str, Any]:
         that it turned for the better (None without one).
     """
     gold = [g for g in groups if not g.self_labelled]
-    mixed = [g for g in gold if g.r2_gap is not None]
+    gaps = [(g.r2_gap, g.dialogue) for g in gold if g.r2_gap is not None]
     flips = sum(g.flips for g in gold)
     return {
-        "gap": clustered_mean([g.r2_gap for g in mixed], [g.dialogue for g in mixed]),
+        "gap": clustered_mean([gap for gap, _ in gaps], [dialogue for _, dialogue in gaps]),
         "flips": flips,
         "right_flips": sum(g.right_flips for g in gold) / flips if flips else None,
     }
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if len(values) else None
+    return _mean_of_some(values) if len(values) else None
+
+
+def _mean_of_some(values: Sequence[float]) -> float:
+    return float(np.mean(values))

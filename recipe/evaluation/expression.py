@@ -37,10 +37,11 @@ def agreement(
     table = {}
     for corpus in sorted({r["corpus"] for r in records} & readers.keys()):
         labels = corpus_labels(corpus)
-        part = [r for r in records if r["corpus"] == corpus and r["valid"] and own_emotion(r, labels)]
-        if not part:
+        valid = [r for r in records if r["corpus"] == corpus and r["valid"]]
+        pairs = [(r, emotion) for r in valid if (emotion := own_emotion(r, labels))]
+        if not pairs:
             continue
-        felt = [own_emotion(r, labels) for r in part]
+        part, felt = [r for r, _ in pairs], [emotion for _, emotion in pairs]
         reader = readers[corpus]
         best = reader.probabilities([json.loads(r["parsed"])["my_output"] for r in part]).argmax(axis=1)
         read = [reader.labels[i] for i in best]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep.rows import ground_truth
+from data_prep.rows import gold_label, ground_truth
 from recipe.evaluation.measures import label_scores
 from recipe.evaluation.statistics import Estimate, clustered_mean
 from rewards.labels import corpus_labels, heaviest
@@ -35,7 +35,12 @@ def real_next_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, f
     Returns:
         For each original row with a known next utterance: label -> weight.
     """
-    found = {}
+    return {row_id: ground_truth(later) for row_id, later in _real_next_rows(rows).items()}
+
+
+def _real_next_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """row_id -> the row that ends with the persona's real next utterance; see `real_next_labels`."""
+    found: dict[str, Mapping[str, Any]] = {}
     for dialogue in _dialogues(rows):
         for i, row in enumerate(dialogue):
             context, name = row["extra_info"]["context"], row["extra_info"]["persona"]["name"]
@@ -45,7 +50,7 @@ def real_next_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, f
                 if said_before or whole[: len(context)] != context:
                     break  # the persona's next utterance has no row, or this is another dialogue
                 if later["extra_info"]["speaker"] == name and len(whole) > len(context):
-                    found[row["extra_info"]["row_id"]] = ground_truth(later)
+                    found[row["extra_info"]["row_id"]] = later
                     break
     return found
 
@@ -77,12 +82,12 @@ def understanding(
         `Estimate` of mine minus the better baseline, over dialogues. A broken answer counts as wrong,
         and so do `my_emotions` without a label of the corpus. Corpora without such an answer are left out.
     """
-    truth = real_next_labels(rows)
+    truth = {row_id: gold_label(later) for row_id, later in _real_next_rows(rows).items()}
     table = {}
     for corpus in sorted({r["corpus"] for r in records if r["row_id"] in truth}):
         part = [r for r in records if r["corpus"] == corpus and r["row_id"] in truth]
         labels = corpus_labels(corpus)
-        gold = [heaviest(truth[r["row_id"]], labels) for r in part]
+        gold = [truth[r["row_id"]] for r in part]
         neutral = next(label for label in labels if label.casefold() == "neutral")
         said = {
             "mine": [own_emotion(r, labels) or NONE for r in part],

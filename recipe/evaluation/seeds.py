@@ -132,7 +132,8 @@ def _sums(name: str, before: Records, after: Records, measure: Callable) -> dict
 
 def _levels(by_corpus: Mapping[str, _Sums]) -> tuple[float, float]:
     totals = [np.sum(list(dialogues.values()), axis=0) for dialogues in by_corpus.values()]
-    return tuple(math.fsum(t[i] / t[0] for t in totals) / len(totals) for i in (1, 2))
+    before, after = (math.fsum(t[i] / t[0] for t in totals) / len(totals) for i in (1, 2))
+    return before, after
 
 
 def _p(pair: tuple[Records, Records], measure: Callable) -> float:

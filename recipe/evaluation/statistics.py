@@ -69,7 +69,8 @@ def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     if np.ptp(values) <= _ROUNDING:
         return (float(values[0]),) * 2
     tail = (1 - level) / 2
-    return tuple(float(x) for x in np.quantile(values, (tail, 1 - tail)))
+    low, high = np.quantile(values, (tail, 1 - tail))
+    return float(low), float(high)
 
 
 def describe_interval(interval: Interval, form: str = "%.2f") -> str:
@@ -352,7 +353,7 @@ def compare(
     Raises:
         ValueError: the checkpoints answered different rows.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     twins = {name: {r["row_id"]: _twin(r) for r in records[name]} for name in {n for p in pairs for n in p}}
     for first, second in pairs:
         a, b = ({r["row_id"]: r for r in records[name]} for name in (first, second))
@@ -370,9 +371,9 @@ def compare(
                 "accuracy_difference": float(np.mean(right[1]) - np.mean(right[0])),
                 "reward_difference": float(np.mean(score[1]) - np.mean(score[0])),
                 "twin_difference": float(np.mean(twin[1]) - np.mean(twin[0])),
-                "accuracy_p": paired_permutation(*right, dialogues),
-                "reward_p": paired_permutation(*score, dialogues),
-                "twin_p": paired_permutation(*twin, dialogues),
+                "accuracy_p": paired_permutation(right[0], right[1], dialogues),
+                "reward_p": paired_permutation(score[0], score[1], dialogues),
+                "twin_p": paired_permutation(twin[0], twin[1], dialogues),
             }
         )
     for name in ("accuracy_p", "reward_p", "twin_p"):

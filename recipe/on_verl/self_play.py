@@ -93,9 +93,9 @@ def _held_out(
         group = scored(row, texts[row["extra_info"]["row_id"]], settings["min_named_weight"])
         samples += group
         best = best_rollouts(group, settings["min_reward"]).get(row["extra_info"]["row_id"])
-        new = best and self_play_row(
-            row, best, templates, iteration=settings["iteration"], model=settings["model"]
-        )
+        if best is None:
+            continue
+        new = self_play_row(row, best, templates, iteration=settings["iteration"], model=settings["model"])
         first += [new] if new else []
     found: dict[str, Any] = {"gold": _measures(samples)}
     answered: dict[str, Sequence[str]] = {}

@@ -31,16 +31,22 @@ def moments(
         ends = [pair for name in rl_stages_of(after, list(within)) if (pair := within[name])]
         if ends:
             found.append(
-                tuple(
-                    alarms.Point(
-                        f"the checkpoint {STAGE_NAMES[name]} (test splits)",
-                        [alarms.Reading(r["row_id"], _dialogue(r), r["acc"]) for r in records[name]],
-                        paid.self_rewards,
-                    )
-                    for name, paid in ((before, ends[0][0]), (after, ends[-1][1]))
+                (
+                    _on_test_splits(before, records[before], ends[0][0]),
+                    _on_test_splits(after, records[after], ends[-1][1]),
                 )
             )
     return found
+
+
+def _on_test_splits(
+    checkpoint: str, records: Sequence[Mapping[str, Any]], paid: alarms.Point
+) -> alarms.Point:
+    return alarms.Point(
+        f"the checkpoint {STAGE_NAMES[checkpoint]} (test splits)",
+        [alarms.Reading(r["row_id"], _dialogue(r), r["acc"]) for r in records],
+        paid.self_rewards,
+    )
 
 
 def rl_stages_of(checkpoint: str, stages: Sequence[str]) -> list[str]:
@@ -89,10 +95,12 @@ def drift_charts(
         buffers: iteration -> B.
         real_next: of `recipe.evaluation.next_turn.real_next_labels`.
     """
-    last = next(reversed(buffers), None)
+    if not buffers:
+        return []
+    last, rows = list(buffers.items())[-1]
     return [
         figures.drift_chart(drift, f"{corpus}, B after {last}")
-        for corpus, drift in circularity.label_drift(buffers.get(last, []), real_next).items()
+        for corpus, drift in circularity.label_drift(rows, real_next).items()
     ]
 
 

@@ -263,16 +263,3 @@ def test_code_travels_and_neither_data_nor_runs(root, tmp_path):
     create_package(str(tmp_path / "tree"), tmp_path / "package.zip", True, excludes=excludes)
     with zipfile.ZipFile(tmp_path / "package.zip") as package:
         assert {name for name in package.namelist() if not name.endswith("/")} == set(code)
-
-
-def test_the_make_targets_pass_everything_on(root):
-    def shown(target: str) -> str:
-        given = ["MODEL=Qwen3-8B", "RAY_ADDRESS=http://h:1", "RUN_ROOT=/r", "JOB=j"]
-        command = ["make", "-n", target, *given, "ARGS=a=1 b=2"]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-
-    assert 'launch.submit submit --address "http://h:1" --run-root "/r" -- MODEL=Qwen3-8B   a=1 b=2' in shown(
-        "submit"
-    )
-    assert 'launch.submit attach --address "http://h:1" --job "j"' in shown("attach")
-    assert 'launch.submit stop --address "http://h:1" --job "j"' in shown("stop-job")

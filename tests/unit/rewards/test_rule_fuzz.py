@@ -365,7 +365,9 @@ def test_fuzzed_answers_are_read_and_scored_as_a_second_implementation_does():
             reward = second_reward(wanted[0], gold)
             assert scored["score"] == pytest.approx(float(reward), abs=1e-12), text
             ranked = sorted(wanted[0], key=lambda e: (-wanted[0][e], labels.index(e)))
-            twin = second_reward(dict(zip(ranked, (0.7, 0.2, 0.1), strict=False)), gold)
+            twin = second_reward(
+                dict(zip([*ranked, "no label", "nor here"], (0.7, 0.2, 0.1), strict=False)), gold
+            )
             assert scored["twin"] == pytest.approx(float(twin), abs=1e-12), text
             assert scored["parsed"] == json.dumps(dict(zip(KEYS, wanted, strict=True)), ensure_ascii=False)
             line = spoken(output.my_output)
