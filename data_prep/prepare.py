@@ -155,9 +155,8 @@ def prepare(
         shown = tqdm(
             dialogues[split], desc=f"{split} dialogues", leave=False, disable=not sys.stderr.isatty()
         )
-        rows = (row for d in shown for row in dialogue_rows(d, templates, profiles, labels=kind, scope=scope))
-        rows = _counted(rows, counts[split])
-        write_rows(rows, out_dir / f"{split}.parquet")
+        made = (row for d in shown for row in dialogue_rows(d, templates, profiles, labels=kind, scope=scope))
+        write_rows(_counted(made, counts[split]), out_dir / f"{split}.parquet")
     return counts
 
 

@@ -16,13 +16,20 @@ def read_dictionary(text: str) -> dict[str, Any]:
     end = text.rfind("}")
     for start in (i for i in range(end, -1, -1) if text[i] == "{"):
         part = text[start : end + 1]
-        for read in (json.loads, ast.literal_eval):
-            try:
-                found = read(part)
-            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-                continue  # TypeError: a set or a dictionary as a key, {{"a": 1}} among them
+        for form in (part, part.replace("{{", "{").replace("}}", "}")):
+            found = _read(form)
             if isinstance(found, dict):
                 if not all(isinstance(key, str) for key in found):
                     raise ValueError("the keys of the dictionary must be text")
                 return found
     raise ValueError("the answer ends with no dictionary")
+
+
+def _read(text: str) -> Any:
+    """The value of JSON or a Python literal; None if it is neither."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            continue  # TypeError: a dictionary as a key
+    return None

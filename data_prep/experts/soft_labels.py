@@ -27,7 +27,7 @@ def request(row: Mapping[str, Any]) -> Request:
     system, user = (
         (_TEMPLATES / f"{name}.txt").read_text(encoding="utf-8").strip() for name in ("system", "user")
     )
-    # str.replace and not str.format: dialogues hold braces, and go in last, so that nothing in them is replaced.
+    # str.replace and not str.format: dialogues hold braces. They go in last: nothing in them is replaced.
     for name, value in (("labels", ", ".join(labels)), ("gold", gold), ("speaker", info["speaker"])):
         user = user.replace(f"{{{name}}}", value)
     messages = [

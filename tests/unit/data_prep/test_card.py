@@ -173,7 +173,9 @@ def test_a_training_run_writes_the_card_of_what_it_uses(tmp_path):
         {
             "prompts": {"dir": "compact"}, "expert": {"kind": "offline"}, "run": {"seed": 3},
             "raw_dir": None, "corpora": ["meld"], "decontaminate": "report",
-            "train_rows": 20, "dev_rows": 5, "test_rows": 4,
+            "train_rows": 20, "dev_rows": 5, "test_rows": 4, "flywheel": {"held_out": 0.05},
+            "samples": {"train": 300, "dev": 60, "test": 90, "seed": 1},
+            "labels": {"kind": "gold"}, "personas": {"scope": "dialogue"},
         }
     )  # fmt: skip
     data.make(Run(config, tmp_path), tmp_path)
