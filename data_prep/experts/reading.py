@@ -13,11 +13,10 @@ def read_dictionary(text: str) -> dict[str, Any]:
     Raises:
         ValueError: there is none, or a key is no text; the message can be shown to the model.
     """
-    end = text.rfind("}")
-    for start in (i for i in range(end, -1, -1) if text[i] == "{"):
-        part = text[start : end + 1]
-        for form in (part, part.replace("{{", "{").replace("}}", "}")):
-            found = _read(form)
+    for form in (text, text.replace("{{", "{").replace("}}", "}")):
+        end = form.rfind("}")
+        for start in (i for i in range(end, -1, -1) if form[i] == "{"):
+            found = _read(form[start : end + 1])
             if isinstance(found, dict):
                 if not all(isinstance(key, str) for key in found):
                     raise ValueError("the keys of the dictionary must be text")
