@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from data_prep.card import write_card
 from data_prep.corpora import SPLITS, read_corpora
-from data_prep.corpora.dialogue import DataError, Dialogue
+from data_prep.corpora.dialogue import DataError, Dialogue, Utterance
 from data_prep.experts import personas
 from data_prep.experts.client import load_experts
 from data_prep.experts.offline import profile
@@ -25,44 +25,53 @@ from data_prep.leakage import overlaps, write_overlaps
 from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import make_row, write_rows
 from data_prep.sample_dialogues import sample_corpora
+from rewards.iou import normalise
 from rewards.labels import corpus_labels
 
 #: Above so many labelled utterances `make data` leaves the leakage table out: it holds all text in memory.
 LEAKAGE_LIMIT = 50_000
 #: Who answers in a dialogue in which only one person speaks.
 LISTENER = {"name": "Listener", "profile": "An attentive listener."}
+#: What is said of somebody who has not spoken yet (``personas.scope: past``).
+UNHEARD = "Somebody who has not spoken yet."
 
 
 def dialogue_rows(
-    dialogue: Dialogue, templates: PromptTemplates, profiles: Mapping[str, str] | None = None
+    dialogue: Dialogue,
+    templates: PromptTemplates,
+    profiles: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    labels: str = "gold",
+    scope: str = "dialogue",
 ) -> Iterator[dict[str, Any]]:
     """Rows of one dialogue: a prompt for every labelled utterance, with all before it as context.
 
     Args:
         dialogue: whose utterances become rows.
         templates: of the prompts.
-        profiles: speaker -> sentence and `personas.THEME` -> theme, from experts; None: the offline
-            stand-in's sentences, and no theme.
+        profiles: `personas.key` of the dialogue, or of what is seen of it (`personas.seen_by`) -> speaker ->
+            sentence and `personas.THEME` -> theme, from experts; where there is none, the offline stand-in's
+            sentences, and no theme.
+        labels: ``gold``, or ``votes``: the annotators' shares, where the corpus has them.
+        scope: what personas and theme are made from: the whole ``dialogue``, as the paper's prompt asks, or
+            only its ``past`` up to the line that is read.
     """
-    lines: dict[str, list[str]] = {}
-    for utterance in dialogue.utterances:
-        lines.setdefault(utterance.speaker, []).append(utterance.text)
-    found = profiles or {name: profile(name, said) for name, said in lines.items()}
-    people = {name: {"name": name, "profile": found[name]} for name in lines}
-    theme = profiles.get(personas.THEME, "") if profiles else ""
-    labels = corpus_labels(dialogue.corpus)
+    known = corpus_labels(dialogue.corpus)
     speakers = [utterance.speaker for utterance in dialogue.utterances]
     context: list[dict[str, str]] = []
+    people = theme = None
     for i, utterance in enumerate(dialogue.utterances):
         context.append({"speaker": utterance.speaker, "text": utterance.text})
         if utterance.label is None:
             continue
+        if people is None or scope == "past":
+            people, theme = _people(dialogue, personas.seen_by(dialogue, i, scope), profiles or {})
         responder = choose_responder(speakers, i)
         persona = people[responder] if responder else LISTENER
         yield make_row(
             corpus=dialogue.corpus,
-            prompt=render(context, persona, labels, templates, theme),
-            ground_truth={utterance.label: 1.0},
+            prompt=render(context, persona, known, templates, theme or ""),
+            ground_truth=_label(utterance, labels),
             row_id=f"{dialogue.corpus}:{dialogue.dialogue_id}:{utterance.utterance_id}",
             split=dialogue.split,
             dialogue_id=dialogue.dialogue_id,
@@ -70,9 +79,36 @@ def dialogue_rows(
             context=context,
             persona=persona,
             personas=list({**people, persona["name"]: persona}.values()),
-            labels=labels,
-            theme=theme,
+            labels=known,
+            theme=theme or "",
         )
+
+
+def _people(
+    dialogue: Dialogue, seen: Dialogue, profiles: Mapping[str, Mapping[str, str]]
+) -> tuple[dict[str, dict[str, str]], str]:
+    """name -> persona of everybody in a dialogue, and its theme, from what is seen of it."""
+    lines: dict[str, list[str]] = {name: [] for name in (u.speaker for u in dialogue.utterances)}
+    for utterance in seen.utterances:
+        lines[utterance.speaker].append(utterance.text)
+    found = profiles.get(personas.key(seen), {})
+    said = {
+        name: found.get(name) or (profile(name, texts) if texts else UNHEARD) for name, texts in lines.items()
+    }
+    people = {name: {"name": name, "profile": sentence} for name, sentence in said.items()}
+    return people, found.get(personas.THEME, "")
+
+
+def _label(utterance: Utterance, kind: str) -> dict[str, float]:
+    """The label of an utterance, normalised; votes keep the corpus's own label the heaviest."""
+    assert utterance.label is not None
+    if kind != "votes" or not utterance.votes:
+        return {utterance.label: 1.0}
+    votes = {label: float(count) for label, count in utterance.votes.items()}
+    others = max((count for label, count in votes.items() if label != utterance.label), default=0.0)
+    if votes.get(utterance.label, 0.0) <= others:  # the release breaks such ties by a look at the line
+        votes[utterance.label] = others + 0.5
+    return normalise(votes)
 
 
 def choose_responder(speakers: Sequence[str], i: int) -> str | None:
@@ -88,6 +124,9 @@ def prepare(
     corpora: Sequence[str] | None = None,
     prompts_dir: str | Path | None = None,
     profiles: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    labels: str = "gold",
+    scope: str = "dialogue",
 ) -> dict[str, Counter]:
     """Write ``<out_dir>/{train,dev,test}.parquet``, a dialogue at a time: memory does not grow with the data.
 
@@ -96,7 +135,7 @@ def prepare(
         out_dir: where the files go.
         corpora: which to read; None: all that are there.
         prompts_dir: of the prompt templates.
-        profiles: `personas.key` of a dialogue -> speaker -> sentence; the offline stand-in fills gaps.
+        profiles, labels, scope: as for `dialogue_rows`.
 
     Returns:
         Rows per split and corpus.
@@ -111,22 +150,20 @@ def prepare(
     dialogues = {split: read_corpora(raw_dir, corpora, [split]) for split in SPLITS}
     for split in SPLITS:
         counts[split] = Counter()
-        rows = _counted(dialogues[split], templates, profiles or {}, counts[split], split)
-        write_rows(rows, out_dir / f"{split}.parquet")
+        # What is learnt from may be soft; what is measured on stays the corpus's own label.
+        kind = "gold" if split == "test" else labels
+        shown = tqdm(
+            dialogues[split], desc=f"{split} dialogues", leave=False, disable=not sys.stderr.isatty()
+        )
+        made = (row for d in shown for row in dialogue_rows(d, templates, profiles, labels=kind, scope=scope))
+        write_rows(_counted(made, counts[split]), out_dir / f"{split}.parquet")
     return counts
 
 
-def _counted(
-    dialogues: Iterable[Dialogue],
-    templates: PromptTemplates,
-    profiles: Mapping[str, Mapping[str, str]],
-    count: Counter,
-    split: str,
-) -> Iterator[dict[str, Any]]:
-    for dialogue in tqdm(dialogues, desc=f"{split} dialogues", leave=False, disable=not sys.stderr.isatty()):
-        for row in dialogue_rows(dialogue, templates, profiles.get(personas.key(dialogue))):
-            count[row["data_source"]] += 1
-            yield row
+def _counted(rows: Iterable[dict[str, Any]], count: Counter) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        count[row["data_source"]] += 1
+        yield row
 
 
 def _ask_experts(

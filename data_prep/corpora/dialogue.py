@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -39,12 +39,16 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One utterance; ``label`` is in the corpus's own spelling, None where it is context only."""
+    """One utterance; ``label`` is in the corpus's own spelling, None where it is context only.
+
+    ``votes`` are the annotators', label -> how many, where a corpus has them; only labels of the corpus.
+    """
 
     utterance_id: str
     speaker: str
     text: str
     label: str | None
+    votes: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,17 @@ _OTHER_MICROPHONE = re.compile(r"Ses\d\d[FM]_\w+_[FM]X+\w*(?![^\s:\[])", re.ASCI
 # "M: text" or "<turn id> text". A bracket with digits behind the id is a time stamp, and then a broken one.
 _UNTIMED = re.compile(r"(?:[FM]\s*:|Ses\d\d[FM]_\w+\s*[:\s])\s*(?!\[\s*[\d.-])\S.*", re.ASCII | re.DOTALL)
 _SUMMARY = re.compile(r"\[[^\]]*\]\s+(?P<id>\S+)\s+(?P<code>[A-Za-z]{3})(?:\s+\[[^\]]*\])?\s*", re.ASCII)
+_EVALUATOR = re.compile(r"C-E\d+:\s*(?P<categories>[^(]*?)\s*(?:\(.*\)?)?", re.ASCII | re.DOTALL)
+#: What evaluators call the six classes.
+_CATEGORIES = {
+    "happiness": "happy",
+    "sadness": "sad",
+    "neutral": "neutral",
+    "neutral state": "neutral",
+    "anger": "angry",
+    "excited": "excited",
+    "frustration": "frustrated",
+}
 _RELEASE = "restore the file from the IEMOCAP release"
 
 
@@ -166,7 +177,7 @@ def _dialogue_files(root: Path, source: Path, split: str, dialogue_id: str) -> t
 
 
 def _read_dialogue(split: str, dialogue_id: str, transcript: Path, evaluation: Path) -> Dialogue:
-    codes = _read_codes(evaluation, dialogue_id)
+    codes, votes = _read_codes(evaluation, dialogue_id), _read_votes(evaluation)
     turns = _read_turns(transcript, dialogue_id)
     for turn_id, (line, code) in codes.items():
         if code in CODES and turn_id not in turns:
@@ -183,7 +194,13 @@ def _read_dialogue(split: str, dialogue_id: str, transcript: Path, evaluation: P
         split=split,
         dialogue_id=dialogue_id,
         utterances=tuple(
-            Utterance(turn_id, speaker, text, CODES.get(codes[turn_id][1]) if turn_id in codes else None)
+            Utterance(
+                turn_id,
+                speaker,
+                text,
+                CODES.get(codes[turn_id][1]) if turn_id in codes else None,
+                votes.get(turn_id),
+            )
             for turn_id, (_, speaker, text) in ordered
         ),
     )
@@ -238,6 +255,25 @@ def _read_codes(path: Path, dialogue_id: str) -> dict[str, tuple[int, str]]:
     if not codes:
         raise DataError(path, None, "no summary line in the file", _RELEASE)
     return codes
+
+
+def _read_votes(path: Path) -> dict[str, dict[str, int]]:
+    """Turn id -> label -> evaluators who named it, from their lines (``C-E1:\tNeutral; Anger;\t()``).
+
+    They stand below the summary of their turn. Categories outside ``CODES`` count for nobody; the actors'
+    own evaluations (C-F1, C-M1) are none of an annotator.
+    """
+    votes: dict[str, dict[str, int]] = {}
+    turn_id = None
+    for _, raw in text_lines(path, fallback="latin-1"):
+        if found := _SUMMARY.fullmatch(raw.strip()):
+            turn_id = found["id"]
+        elif turn_id and (line := _EVALUATOR.fullmatch(raw.strip())):
+            for name in {part.strip().casefold() for part in line["categories"].split(";")}:
+                if label := _CATEGORIES.get(name):
+                    mine = votes.setdefault(turn_id, {})
+                    mine[label] = mine.get(label, 0) + 1
+    return votes
 
 
 def _speaker(path: Path, number: int, turn_id: str, dialogue_id: str) -> str:

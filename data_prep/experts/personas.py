@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.corpora.dialogue import Dialogue
 from data_prep.experts.client import Answers, Request, Settings, ask_all
+from data_prep.experts.reading import read_dictionary
 
 THEME = "Theme"
 _TEMPLATES = Path(__file__).parents[1] / "prompts/extract"
@@ -18,6 +18,14 @@ _MOST_CHARACTERS = 600
 def key(dialogue: Dialogue) -> str:
     """Identifies a dialogue over all corpora and splits."""
     return f"{dialogue.corpus}:{dialogue.split}:{dialogue.dialogue_id}"
+
+
+def seen_by(dialogue: Dialogue, i: int, scope: str) -> Dialogue:
+    """What personas of the row of utterance ``i`` may be made from: the dialogue, or its past (``scope``)."""
+    if scope != "past":
+        return dialogue
+    name = f"{dialogue.dialogue_id}@{dialogue.utterances[i].utterance_id}"
+    return replace(dialogue, dialogue_id=name, utterances=dialogue.utterances[: i + 1])
 
 
 def request(dialogue: Dialogue) -> Request:
@@ -56,19 +64,10 @@ def read_profiles(text: str) -> dict[str, str]:
     Raises:
         ValueError: there is none, or it holds something else than text.
     """
-    end = text.rfind("}")
-    for start in (i for i in range(end, -1, -1) if text[i] == "{"):
-        part = text[start : end + 1]
-        for read in (json.loads, ast.literal_eval):
-            try:
-                found = read(part)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if isinstance(found, dict):
-                if all(isinstance(k, str) and isinstance(v, str) for k, v in found.items()):
-                    return found
-                raise ValueError("the dictionary must map names to text")
-    raise ValueError("the answer ends with no dictionary")
+    found = read_dictionary(text)
+    if not all(isinstance(sentence, str) for sentence in found.values()):
+        raise ValueError("the dictionary must map names to text")
+    return found
 
 
 def ask_personas(

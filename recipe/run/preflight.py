@@ -43,6 +43,15 @@ _LEAST = {
 }
 
 
+#: Words of ours, and what they may be.
+_CHOICES = {
+    "flywheel.retrain_from": ("base", "policy"),
+    "flywheel.lambda_horizon": ("stage", "run"),
+    "flywheel.batches": ("shuffled", "stratified"),
+    "decontaminate": ("report", "drop"),
+    "labels.kind": ("gold", "votes", "expert"),
+    "personas.scope": ("dialogue", "past"),
+}
 #: Numbers of ours between 0 and these.
 _SHARES = {
     "flywheel.min_reward": 1.1,
@@ -119,15 +128,14 @@ def _check_settings(config: DictConfig) -> None:
 
     from recipe.run.sft_config import sft_config
 
-    for name, allowed in (
-        ("retrain_from", ("base", "policy")),
-        ("lambda_horizon", ("stage", "run")),
-        ("batches", ("shuffled", "stratified")),
-    ):
-        if config.flywheel[name] not in allowed:
-            raise PreflightError(f"flywheel.{name}={config.flywheel[name]!r}; choose {' or '.join(allowed)}")
-    if config.decontaminate not in ("report", "drop"):
-        raise PreflightError(f"decontaminate={config.decontaminate!r}; choose report or drop")
+    for name, allowed in _CHOICES.items():
+        if (value := OmegaConf.select(config, name)) not in allowed:
+            raise PreflightError(f"{name}={value!r}; choose {' or '.join(allowed)}")
+    if config.labels.kind == "expert" and config.expert.kind == "offline":
+        raise PreflightError(
+            "labels.kind=expert asks experts for soft labels, and expert=offline is none; choose "
+            "labels.kind=gold (or votes), or an expert"
+        )
     known = {"base", "cold", "rl", "retrained", *checkpoint_folders(Path(), config.flywheel.iterations)}
     if unknown := set(config.evaluate.stages) - known:
         raise PreflightError(f"evaluate.stages: unknown {sorted(unknown)}; choose among {sorted(known)}")

@@ -13,6 +13,7 @@ from typing import Any
 from data_prep.card import write_card
 from data_prep.corpora import SPLITS, read_corpora
 from data_prep.experts import personas
+from data_prep.experts.soft_labels import ask_labels
 from data_prep.files import cache_dir, write_json
 from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
 from data_prep.prepare import dialogue_rows, prepare
@@ -31,7 +32,8 @@ def make(run: Run, work: Path) -> None:
     """
     config = run.config
     raw_dir = raw_dir_of(config)
-    counts = prepare(raw_dir, work, config.corpora, config.prompts.dir)
+    kind, scope = config.labels.kind, config.personas.scope
+    counts = prepare(raw_dir, work, config.corpora, config.prompts.dir, labels=kind, scope=scope)
     limits = {"train": config.train_rows, "dev": config.dev_rows}
     found = overlaps(read_corpora(raw_dir, config.corpora))
     write_overlaps(found, work / "leakage.json")
@@ -61,6 +63,8 @@ def make(run: Run, work: Path) -> None:
         counts[split]["used"] = len(rows)
     if run.experts:
         _ask_personas(run, work)
+        if kind == "expert":
+            _ask_labels(run, work)
     write_card(work, raw_dir, config.corpora, config.prompts.dir)
     write_json(work / "counts.json", counts)
 
@@ -84,18 +88,45 @@ def _ask_personas(run: Run, work: Path) -> None:
     names = [*SPLITS, *(["held_out"] if (work / "held_out.parquet").exists() else [])]
     rows = {name: read_rows(work / f"{name}.parquet") for name in names}
     wanted = {_dialogue_key(row) for part in rows.values() for row in part}
+    scope, kind = run.config.personas.scope, run.config.labels.kind
     everything = read_corpora(raw_dir_of(run.config), run.config.corpora)
     dialogues = [d for d in everything if personas.key(d) in wanted]
-    profiles, answers = personas.ask_personas(dialogues, run.experts, cache_dir() / "experts")
+    used = {row["extra_info"]["row_id"] for part in rows.values() for row in part}
+    seen = {
+        personas.key(part): part
+        for d in dialogues
+        for i, utterance in enumerate(d.utterances)
+        if f"{d.corpus}:{d.dialogue_id}:{utterance.utterance_id}" in used
+        for part in (personas.seen_by(d, i, scope),)
+    }
+    profiles, answers = personas.ask_personas(seen.values(), run.experts, cache_dir() / "experts")
     answers.write(work / "personas", profiles)
     print(answers.summary("personas"), flush=True)
     by_id = {
-        row["extra_info"]["row_id"]: row
+        (row["extra_info"]["row_id"], labels): row
         for dialogue in dialogues
-        for row in dialogue_rows(dialogue, run.templates, profiles.get(personas.key(dialogue)))
+        for labels in {"gold", kind}
+        for row in dialogue_rows(dialogue, run.templates, profiles, labels=labels, scope=scope)
     }
     for split, part in rows.items():
-        write_rows((by_id[row["extra_info"]["row_id"]] for row in part), work / f"{split}.parquet")
+        labels = "gold" if split == "test" else kind
+        again = (by_id[row["extra_info"]["row_id"], labels] for row in part)
+        write_rows(again, work / f"{split}.parquet")
+
+
+def _ask_labels(run: Run, work: Path) -> None:
+    """Soft labels of whatever is learnt from (``labels.kind: expert``); the test split keeps its own."""
+    assert run.experts
+    rows = {path.stem: read_rows(path) for path in sorted(work.glob("*.parquet")) if path.stem != "test"}
+    asked = [row for part in rows.values() for row in part]
+    found, answers = ask_labels(asked, run.experts, cache_dir() / "experts")
+    answers.write(work / "labels", found)
+    print(answers.summary("labels"), flush=True)
+    for name, part in rows.items():
+        for row in part:
+            if label := found.get(row["extra_info"]["row_id"]):
+                row["reward_model"]["ground_truth"] = label
+        write_rows(part, work / f"{name}.parquet")
 
 
 def _dialogue_key(row: dict[str, Any]) -> str:

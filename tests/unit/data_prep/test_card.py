@@ -175,6 +175,7 @@ def test_a_training_run_writes_the_card_of_what_it_uses(tmp_path):
             "raw_dir": None, "corpora": ["meld"], "decontaminate": "report",
             "train_rows": 20, "dev_rows": 5, "test_rows": 4, "flywheel": {"held_out": 0.05},
             "samples": {"train": 300, "dev": 60, "test": 90, "seed": 1},
+            "labels": {"kind": "gold"}, "personas": {"scope": "dialogue"},
         }
     )  # fmt: skip
     data.make(Run(config, tmp_path), tmp_path)

@@ -16,8 +16,8 @@ from data_prep.corpora import read_corpora
 from data_prep.corpora.dialogue import DataError, Dialogue, Utterance
 from data_prep.corpora.dialogue import Row as CsvRow
 from data_prep.experts.offline import profile, respond
-from data_prep.experts.personas import THEME
-from data_prep.prepare import LISTENER, choose_responder, dialogue_rows, prepare
+from data_prep.experts.personas import THEME, key
+from data_prep.prepare import LISTENER, UNHEARD, choose_responder, dialogue_rows, prepare
 from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import ground_truth, read_rows
 from rewards.iou import compute_score
@@ -74,12 +74,57 @@ def test_the_theme_of_the_experts_reaches_row_and_prompt():
     spoken = dialogue(("Ann", "Hello.", "neutral"), ("Bob", "Hm.", "joy"))
     templates = PromptTemplates("{name}: {profile}\nOn {theme}.", "{history}")
     profiles = {"Ann": "Ann is Ann.", "Bob": "Bob is Bob.", THEME: "parting"}
-    for row in dialogue_rows(spoken, templates, profiles):
+    for row in dialogue_rows(spoken, templates, {key(spoken): profiles}):
         assert row["extra_info"]["theme"] == "parting"
         assert row["prompt"][0]["content"].endswith("\nOn parting.")
         assert {p["name"] for p in row["extra_info"]["personas"]} == {"Ann", "Bob"}  # the theme is nobody
     for row in dialogue_rows(spoken, templates):
         assert row["extra_info"]["theme"] == "" and "\n" not in row["prompt"][0]["content"]
+
+
+def test_personas_of_the_past_know_no_later_line():
+    """With ``scope=dialogue`` they know the future at test time, as the paper's do."""
+    spoken = dialogue(
+        ("Ann", "Hm.", "neutral"), ("Bob", "Why? Who? Where?", "joy"), ("Ann", "I won! I won! Yes!", "joy")
+    )
+    first, second, third = (
+        {p["name"]: p["profile"] for p in row["extra_info"]["personas"]}
+        for row in dialogue_rows(spoken, TEMPLATES, scope="past")
+    )
+    assert first == {"Ann": profile("Ann", ["Hm."]), "Bob": UNHEARD}
+    assert second["Ann"] == first["Ann"] and second["Bob"] == profile("Bob", ["Why? Who? Where?"])
+    assert third["Ann"] == profile("Ann", ["Hm.", "I won! I won! Yes!"]) != first["Ann"]
+    everything = [row["extra_info"]["personas"] for row in dialogue_rows(spoken, TEMPLATES)]
+    assert everything[0] == everything[2]
+
+
+def test_what_experts_say_of_the_past_is_found():
+    spoken = dialogue(("Ann", "Hello.", "neutral"), ("Bob", "Hm.", "joy"))
+    profiles = {
+        "meld:dev:dev_7@0": {"Ann": "A beginner.", "Bob": "Unknown.", THEME: "greeting"},
+        "meld:dev:dev_7@1": {"Ann": "A greeter.", "Bob": "A man of few words.", THEME: "silence"},
+    }
+    rows = list(dialogue_rows(spoken, TEMPLATES, profiles, scope="past"))
+    assert [row["extra_info"]["theme"] for row in rows] == ["greeting", "silence"]
+    assert rows[1]["extra_info"]["persona"] == {"name": "Ann", "profile": "A greeter."}
+
+
+@pytest.mark.parametrize(
+    ("votes", "wanted"),
+    [
+        ({"sadness": 2, "anger": 1}, {"sadness": 2 / 3, "anger": 1 / 3}),
+        ({"sadness": 1, "anger": 1}, {"sadness": 0.6, "anger": 0.4}),  # a tie: half a vote more
+        ({"anger": 2}, {"sadness": 2.5 / 4.5, "anger": 2 / 4.5}),
+        (None, {"sadness": 1.0}),
+        ({}, {"sadness": 1.0}),
+    ],
+)
+def test_votes_keep_the_corpus_s_label_heaviest(votes, wanted):
+    alone = Dialogue("meld", "dev", "dev_7", (Utterance("0", "Ann", "Alone.", "sadness", votes),))
+    (row,) = dialogue_rows(alone, TEMPLATES, labels="votes")
+    assert ground_truth(row) == pytest.approx(wanted)
+    (gold,) = dialogue_rows(alone, TEMPLATES)
+    assert ground_truth(gold) == {"sadness": 1.0}
 
 
 def test_a_monologue_has_a_listener():
@@ -182,11 +227,11 @@ def write_meld(raw_dir, train_lines: list[str]):
 def test_a_dialogue_at_a_time_is_held(tmp_path, monkeypatch):
     held = []
 
-    def counting(dialogue, *more):
+    def counting(dialogue, *more, **options):
         if dialogue.dialogue_id in ("train_9", "train_39"):
             objects = gc.get_objects()
             held.append([sum(type(o) is kind for o in objects) for kind in (Dialogue, CsvRow)])
-        return dialogue_rows(dialogue, *more)
+        return dialogue_rows(dialogue, *more, **options)
 
     monkeypatch.setattr("data_prep.prepare.dialogue_rows", counting)
     lines = [f"Line {i},{'AB'[i % 2]},joy,{i // 4},{i % 4}\n" for i in range(160)]

@@ -270,6 +270,19 @@ def simple_dialogue(root: Path, name: str) -> None:
     write_dialogue(root, name, f"{turn} [001.0000-002.0000]: Hello.\n", HEADING + summary(turn, "neu"))
 
 
+def test_the_evaluators_votes(tmp_path):
+    raters = (
+        "C-E2:\tSadness; Anger;\t()\nC-E3:\tSadness;\t(a note)\nC-E4:\tOther;\t(x)\nC-F1:\tExcited;\t()\n"
+        "A-E3:\tval 3; act 2; dom  2;\t()\n\n"
+    )
+    name, turn = "Ses01F_impro01", "Ses01F_impro01_F000"
+    line = f"[1.0000 - 2.0000]\t{turn}\tsad\t[2.5000, 2.5000, 2.5000]\n{raters}"
+    write_dialogue(tmp_path, name, f"{turn} [001.0000-002.0000]: Hello.\n", HEADING + line)
+    (utterance,) = read_one(tmp_path)
+    # The actors' own evaluation (C-F1) and a category that is none of the six count for nobody.
+    assert utterance.label == "sad" and utterance.votes == {"sad": 2, "angry": 1}
+
+
 def read_one(root: Path, name: str = "Ses01F_impro01") -> tuple[Utterance, ...]:
     (dialogue,) = iemocap.read_release(root, {"train": [name]})
     return dialogue.utterances
@@ -300,10 +313,11 @@ def test_iemocap_reads_a_release_with_odd_lines(tmp_path):
     write(tmp_path / "Session5/dialog/EmoEvaluation/._stray.txt", b"\x00\x05")
     (dialogue,) = iemocap.read_release(tmp_path, {"test": [name]})
     assert (dialogue.corpus, dialogue.split, dialogue.dialogue_id) == ("iemocap", "test", name)
+    heard = {"neutral": 1}  # by the evaluator of `RATERS`
     assert dialogue.utterances == (
-        Utterance(f"{name}_F000", "Female speaker", "Good morning.", "neutral"),
-        Utterance(f"{name}_M000", "Male speaker", "[SIGH] Earlier: yes.", "excited"),
-        Utterance(f"{name}_F001", "Female speaker", "Untold.", None),
+        Utterance(f"{name}_F000", "Female speaker", "Good morning.", "neutral", heard),
+        Utterance(f"{name}_M000", "Male speaker", "[SIGH] Earlier: yes.", "excited", heard),
+        Utterance(f"{name}_F001", "Female speaker", "Untold.", None, heard),
         Utterance(f"{name}_M001", "Male speaker", "Later.", None),
     )
 

@@ -45,8 +45,9 @@ def test_personas_and_responses_of_an_expert_reach_the_buffer(server, tmp_path, 
     expert = {"name": "wise", "base_url": server.url, "model": "m", "key": "EXPERT_API_KEY"}
     config = OmegaConf.create(
         {
-            "prompts": {"dir": "full"}, "run": {"seed": 3, "retries": 0}, "raw_dir": None,
             "samples": {"train": 300, "dev": 60, "test": 90, "seed": 1},
+            "labels": {"kind": "gold"}, "personas": {"scope": "dialogue"},
+            "prompts": {"dir": "full"}, "run": {"seed": 3, "retries": 0}, "raw_dir": None,
             "corpora": ["meld"], "decontaminate": "report", "train_rows": 30, "dev_rows": 5, "test_rows": 4,
             "expert": {"kind": "endpoint", "endpoints": [expert], "reasks": 1, "concurrency": 4},
             "flywheel": {"mix": {"original": 30, "self_play": 5}, "cold_start_rows": 20, "held_out": 0.05},
