@@ -46,7 +46,7 @@ def command(root: Path, *more: str) -> list[str]:
         "hardware=cpu",
         "test_rows=24",
         "samples={train: 600, dev: 60, test: 240, seed: 1}",
-        "base.pretrain={dialogues: 900, steps: 60, batch: 16}",
+        "base.pretrain={dialogues: 900, steps: 150, batch: 16}",
         "flywheel.min_reward=0.1",  # after so few steps nothing better would enter B
         "flywheel.same_reply=0.2",
         "data.train_batch_size=16",
@@ -54,7 +54,7 @@ def command(root: Path, *more: str) -> list[str]:
         "actor_rollout_ref.actor.ppo_mini_batch_size=16",
         f"trainer.total_training_steps={STEPS}",
         "trainer.save_freq=1",
-        "sft.trainer.total_epochs=2",
+        "sft.trainer.total_epochs=6",
         "evaluate.stages=[cold,retrained]",
         "actor_rollout_ref.model.external_lib=tests.stack.recorded_loss",
         "actor_rollout_ref.actor.policy_loss.loss_mode=recorded",
