@@ -1,13 +1,12 @@
 """Sample dialogues of the project's own: feelings that follow from what happened, to whom, and how.
 
-An event line says that somebody (I, my sister, my rival) got or did not get a thing (a job, a fine).
-Whether that is good is the product of three signs: who, what, and got or not. How it came about (by
-itself, soon, because of you, in secret, ...) and the sign together give the feeling (`FEELINGS`), so that
-no single word decides: "I got the job" is joy, "I never got the job" and "my rival got the job" are
-sadness, "because of you, I got the fine" is anger. The same words stand in neutral lines: in questions,
-in guesses, in news about strangers. A bare "Yes, this morning." means what the question before it makes
-of it. And feelings cause replies: whoever answers speaks to the feeling, which is what a small language
-model can learn from the dialogues without any label.
+An event line says that somebody the speaker cares for got or did not get a thing (a job, a fine). Whether
+that is good is the product of two signs: what, and got or not. How it came about (by itself, soon, because
+of you, in secret, ...) and the sign together give the feeling (`FEELINGS`), so that no single word decides:
+"I got the job" is joy, "I never got the job" and "I got the fine" are sadness, "because of you, I got the
+fine" is anger. The same words stand in neutral lines: in questions, in guesses, in news about strangers. A
+bare "Yes, since today." means what the question before it makes of it. And feelings cause replies: whoever
+answers speaks to the feeling, which is what a small language model can learn from dialogues without labels.
 
 Nothing is taken from a corpus or a show; only the file layouts are theirs. Lines are drawn with
 `random.Random` alone, so a seed gives the same files under every version of Python. Who-what-and-how of a
@@ -33,7 +32,7 @@ from data_prep.corpora.found import SPLITS
 from data_prep.files import cache_dir, sha256, write_folder
 
 #: Utterances of all corpora together.
-DEFAULT_SIZES = {"train": 1500, "dev": 400, "test": 1200}
+DEFAULT_SIZES = {"train": 2100, "dev": 400, "test": 1200}
 #: Percentages of all cores (who, what, how) that only train and dev may use; the others are test's.
 _TRAIN_SHARE, _DEV_SHARE = 60, 12
 
@@ -42,22 +41,17 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-GOOD = _words(
-    "job prize house contract medal loan visa trophy raise grant studio garden award title part boat "
-    "farm cottage pension crown"
-)
-BAD = _words(
-    "fine fever debt blame ban penalty rash flu bill warning curse sentence burden cough summons "
-    "injury virus tax scar parasite"
-)
-#: Subject and object forms, by whether the speaker wishes them well (1), ill (-1), or does not care (0).
+GOOD = _words("job prize house contract medal loan visa raise grant garden award title boat farm")
+BAD = _words("fine fever debt blame ban penalty rash flu bill warning curse burden injury tax")
+#: Subject and object forms, by whether the speaker cares (1) or does not (0).
 PEOPLE = {
     1: (("I", "me"), ("we", "us"), ("my sister", "my sister"), ("my friend", "my friend"),
         ("our team", "our team"), ("I", "me")),
-    -1: (("my rival", "my rival"), ("the thief", "the thief"), ("that liar", "that liar"),
-         ("the bully", "the bully")),
     0: (("a stranger", "a stranger"), ("some clerk", "some clerk"), ("a man in town", "a man in town")),
 }  # fmt: skip
+#: Share of events in which the thing is got: in the corpora, and in the unlabelled dialogues. With a half no
+#: word would tell anything, and a small model does not find the product of two signs in a minute.
+GOT, UNLABELLED_GOT = 0.7, 0.75
 #: What happened, by sign and time: {x} has, {o} is given, {t} is the thing.
 CLAUSES = {
     (1, "past"): ("{x} got the {t}", "{x} kept the {t}", "they gave the {t} to {o}", "the {t} went to {o}"),
@@ -126,16 +120,16 @@ _PLAIN = (
     "the letter about the {t} has two pages",
     "I wrote the {t} into the list",
 )
-_HOURS = _words("six seven eight nine ten eleven noon")
-_ASKED = {
-    1: ("did you get the {t}", "did they give the {t} to you"),
-    -1: ("did they take the {t} from you", "are you without the {t}"),
+_OPINIONS = {
+    1: ("everyone wants the {t}", "the {t} is a blessing", "who would not want the {t}?"),
+    -1: ("no one wants the {t}", "the {t} is a plague", "who would ever want the {t}?"),
 }
+_HOURS = _words("six seven eight nine ten eleven noon")
+_ASKED = ("did you get the {t}", "did they give the {t} to you")
 _ANSWERS = {
     1: ("yes, since today", "yes, we heard it", "yes, it is so"),
     -1: ("no, not so", "no, it came to nothing", "no, not at all"),
 }
-_SIGHS = {1: ("Great", "Lovely", "Hurray"), -1: ("Oh no", "Alas", "Oh dear")}
 _FIRST = _words("Ada Bela Cyd Dario Elif Femi Gil Hana Ivo Jun Kofi Lena Mira Nils Orla Paz")
 _LAST = _words("Abt Brook Castel Dorn Evans Fuchs")
 
@@ -167,10 +161,10 @@ def split_of(core: str) -> str:
 
 
 class _Writer:
-    """Draws the lines of one corpus and split."""
+    """Draws the lines of one corpus and split; ``got`` as `GOT`."""
 
-    def __init__(self, rng: Random, corpus: str, split: str):
-        self.rng, self.corpus, self.split = rng, corpus, split
+    def __init__(self, rng: Random, corpus: str, split: str, got: float = GOT):
+        self.rng, self.corpus, self.split, self.got = rng, corpus, split, got
 
     def owned(self, draw: Callable[[], str]) -> str:
         """The first of repeated draws whose core belongs to this split.
@@ -197,16 +191,15 @@ class _Writer:
     def event(self, thing: str, pole: int) -> tuple[str, str]:
         """Text and feeling of something that happened with a thing."""
         manner = self.rng.choice(_MANNERS_OF[self.corpus])
-        side, sign = self.rng.choice((1, 1, -1)), self.rng.choice((1, -1))
+        sign = 1 if self.rng.random() < self.got else -1
         tense, frames = MANNERS[manner]
-        text = self.rng.choice(frames).format(c=self.clause(thing, side, sign, tense))
-        good = side * sign * pole
-        if self.rng.random() < 0.3:  # what a sigh says is true two times in three; else it is bitter
-            text = f"{self.rng.choice(_SIGHS[good if self.rng.random() < 0.67 else -good])}, {text}"
-        return text, FEELINGS[manner][good]
+        text = self.rng.choice(frames).format(c=self.clause(thing, 1, sign, tense))
+        return text, FEELINGS[manner][sign * pole]
 
-    def neutral(self, thing: str) -> str:
+    def neutral(self, thing: str, pole: int) -> str:
         kind = self.rng.random()
+        if kind < 0.12:
+            return self.opinion(thing, pole)
         if kind < 0.3:
             return self.owned(lambda: self.rng.choice(_PLAIN).format(t=thing, h=self.rng.choice(_HOURS)))
         manner = self.rng.choice(_MANNERS_OF[self.corpus])
@@ -214,52 +207,50 @@ class _Writer:
         if kind < 0.55:  # of strangers, with all the words of an event
             clause = self.clause(thing, 0, self.rng.choice((1, -1)), tense)
             return self.rng.choice(frames).format(c=clause)
-        clause = self.clause(thing, self.rng.choice((1, -1)), self.rng.choice((1, -1)), tense)
+        clause = self.clause(thing, 1, self.rng.choice((1, -1)), tense)
         if kind < 0.8:
             return self.rng.choice(_QUESTIONS).format(c=clause) + "?"
         return self.rng.choice(_GUESSES).format(c=clause)
 
-    def question(self, thing: str, sign: int) -> str:
-        return self.owned(lambda: self.rng.choice(_ASKED[sign]).format(t=thing)) + "?"
+    def opinion(self, thing: str, pole: int) -> str:
+        return self.owned(lambda: self.rng.choice(_OPINIONS[pole]).format(t=thing))
+
+    def question(self, thing: str) -> str:
+        return self.owned(lambda: self.rng.choice(_ASKED).format(t=thing)) + "?"
 
     def reply(self, thing: str, feeling: str) -> tuple[str, str]:
         mine, lines = REPLIES[feeling]
         return self.owned(lambda: self.rng.choice(lines).format(t=thing)), mine
 
 
-def dialogue(rng: Random, corpus: str, split: str, replies: float = 0.4, least: int = 3) -> list[Line]:
-    """A dialogue of ``least`` lines or a few more between two speakers, with the speakers as numbers.
+def _spoken(text: str, lively: bool) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith("?") else "!" if lively else ".")
 
-    Args:
-        rng: drawn from.
-        corpus: a key of `NAMES`; its dialogues hold the feelings that it has names for.
-        split: one of `SPLITS`, which decides the wordings.
-        replies: the share of feelings that somebody speaks to.
-        least: fewest lines.
-    """
+
+def dialogue(rng: Random, corpus: str, split: str) -> list[Line]:
+    """A dialogue of three to five lines between two speakers; they are numbers."""
     write = _Writer(rng, corpus, split)
     lively = [rng.random() < 0.5 for _ in range(2)]
     lines: list[Line] = []
 
     def say(text: str, feeling: str) -> None:
         speaker = len(lines) % 2
-        mark = "" if text.endswith("?") else "!" if lively[speaker] and rng.random() < 0.7 else "."
-        lines.append(Line(speaker, text[0].upper() + text[1:] + mark, feeling))
+        lines.append(Line(speaker, _spoken(text, lively[speaker] and rng.random() < 0.7), feeling))
 
     def answer(thing: str, feeling: str) -> None:
-        if rng.random() < replies:
+        if rng.random() < 0.4:
             with suppress(LookupError):
                 say(*write.reply(thing, feeling))
 
-    while len(lines) < least:
+    while len(lines) < 3:
         (thing, pole), kind = write.thing(), rng.random()
         with suppress(LookupError):
             if kind < 0.34:
-                say(write.neutral(thing), "neutral")
-            elif kind < 0.48:
-                asked, told = rng.choice((1, -1)), rng.choice((1, -1))
-                say(write.question(thing, asked), "neutral")
-                feeling = FEELINGS["plain"][pole * asked * told]
+                say(write.neutral(thing, pole), "neutral")
+            elif kind < 0.40:
+                told = rng.choice((1, -1))
+                say(write.question(thing), "neutral")
+                feeling = FEELINGS["plain"][pole * told]
                 say(rng.choice(_ANSWERS[told]), feeling)
                 answer(thing, feeling)
             else:
@@ -285,15 +276,35 @@ def dialogues(seed: int, corpus: str, split: str, utterances: int) -> list[list[
 def unlabelled(seed: int, number: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Dialogues for a base model to read: (corpus, turns with ``speaker`` and ``text``), no label.
 
-    They are other dialogues than the training split's, of training wordings alone, and people answer each
-    other's feelings more often.
+    They are of training wordings alone. Each has one to three exchanges: mostly an event and how somebody
+    answers to the feeling in it, else opinions on things and neutral lines.
     """
     for corpus in NAMES:
         rng = Random(f"{seed}:{corpus}:unlabelled")
+        write = _Writer(rng, corpus, "train", UNLABELLED_GOT)
         for _ in range(number // len(NAMES)):
-            lines = dialogue(rng, corpus, "train", replies=0.85)
-            names = speakers(rng, corpus)
-            yield corpus, [{"speaker": names[line.speaker], "text": line.text} for line in lines]
+            names, exchanges = speakers(rng, corpus), rng.choice((1, 2, 3))
+            texts: list[str] = []
+            while len(texts) < 2 * exchanges:
+                with suppress(LookupError):
+                    texts += _exchange(write)
+            yield (
+                corpus,
+                [
+                    {"speaker": names[i % 2], "text": _spoken(text, rng.random() < 0.3)}
+                    for i, text in enumerate(texts)
+                ],
+            )
+
+
+def _exchange(write: _Writer) -> tuple[str, str]:
+    (thing, pole), (other, other_pole), kind = write.thing(), write.thing(), write.rng.random()
+    if kind < 0.12:
+        return write.opinion(thing, pole), write.opinion(other, other_pole)
+    if kind < 0.23:
+        return write.neutral(thing, pole), write.neutral(thing, pole)
+    text, feeling = write.event(thing, pole)
+    return text, write.reply(thing, feeling)[0]
 
 
 def speakers(rng: Random, corpus: str) -> list[str]:

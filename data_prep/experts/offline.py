@@ -1,12 +1,11 @@
 """A stand-in for expert LLMs that needs no network: a weak teacher without noise, labelled as what it is.
 
-It never sees a gold label and reads the last line alone, by a list of cues: a sigh if there is one, else
-what was got or not got and whether that is a good thing. It does not ask who got it, does not notice a
-guess or what a bare "no" answers, and knows few of the ways in which things come about. So it is wrong in
-a systematic way, which the reward of RL can correct. It always names three labels with the same weights:
-what a model never saw in the cold start it cannot sample, and what it cannot sample RL cannot choose.
-Its answers keep the output rule; they are no match for an expert LLM and no claim of the paper rests on
-them.
+It never sees a gold label and reads the last line alone, by a list of cues: what was got or not got, and
+whether that is a good thing. And it is timid: it names a strong feeling (fear, anger, disgust, surprise, ...)
+only where the speaker exclaims, else joy or sadness. So it is wrong in a systematic way, which the reward of
+RL can correct: what it knows it says too seldom. It always names three labels with the same weights: what a
+model never saw in the cold start it cannot sample, and what it cannot sample RL cannot choose. Its answers
+keep the output rule; they are no match for an expert LLM and no claim of the paper rests on them.
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ _CUES: dict[str, frozenset[str]] = {
         "joy": "glad drink proud cheer happy love thank wonderful fun nice",
     }.items()
 }
-_SIGHS = {1: frozenset(_words("great lovely hurray yay")), -1: frozenset(["alas", "oh", "ugh"])}
 _GOT = frozenset(_words("got kept gave went get keep give go have won found passed yes"))
 _NOT = frozenset(_words("never not no took take lost failed nothing"))
 _ILLS = frozenset(
@@ -53,17 +51,29 @@ _ILLS = frozenset(
         "injury virus tax scar parasite problem accident"
     )
 )
-_SOON = frozenset(_words("will tomorrow soon next"))
-#: Feeling of an event by whether it sounds good, and the ways of coming about that the teacher knows.
-_EVENTS = {"plain": {1: "joy", -1: "sadness"}, "soon": {1: "excitement", -1: "fear"},
-           "you": {1: "joy", -1: "anger"}}  # fmt: skip
-#: What a line may mean that sounds like the key: its second and third guess.
+#: Ways in which things come about: words that show them, and the feeling by whether it is good.
+_WAYS = (
+    (frozenset(_words("tomorrow monday week soon will")), {1: "excitement", -1: "fear"}),
+    (frozenset(_words("because thanks you")), {1: "joy", -1: "anger"}),
+    (frozenset(_words("secret behind quiet")), {1: "surprise", -1: "disgust"}),
+    (frozenset(_words("again once ever")), {1: "calm", -1: "frustration"}),
+    (frozenset(_words("through me saw")), {1: "power", -1: "sadness"}),
+)
+_STRANGERS = frozenset(_words("stranger clerk man"))
+#: What a line may mean, too, that sounds like the key; the first that make three different labels count.
 _OTHERS = {
-    "joy": ("sadness", "neutral"), "sadness": ("joy", "neutral"), "excitement": ("fear", "neutral"),
-    "fear": ("excitement", "neutral"), "anger": ("joy", "neutral"), "neutral": ("sadness", "joy"),
-    "surprise": ("disgust", "neutral"), "disgust": ("surprise", "neutral"),
-    "frustration": ("calm", "neutral"), "calm": ("frustration", "neutral"), "power": ("sadness", "neutral"),
-}  # fmt: skip
+    "joy": ("power", "surprise", "sadness", "neutral"),
+    "sadness": ("disgust", "joy", "neutral"),
+    "excitement": ("surprise", "calm", "fear", "neutral"),
+    "fear": ("anger", "excitement", "neutral"),
+    "anger": ("sadness", "joy", "neutral"),
+    "neutral": ("sadness", "joy"),
+    "surprise": ("disgust", "joy", "neutral"),
+    "disgust": ("surprise", "anger", "neutral"),
+    "frustration": ("anger", "calm", "joy"),
+    "calm": ("frustration", "joy", "neutral"),
+    "power": ("joy", "sadness", "calm"),
+}
 
 #: What each corpus calls a feeling; what it has no word for is its nearest neighbour.
 _NAMES: dict[str, dict[str, str]] = {
@@ -73,13 +83,13 @@ _NAMES: dict[str, dict[str, str]] = {
         "power": "joy", "calm": "neutral", "neutral": "neutral",
     },
     "iemocap": {
-        "anger": "angry", "sadness": "sad", "fear": "frustrated", "disgust": "angry",
+        "anger": "angry", "sadness": "sad", "fear": "frustrated", "disgust": "frustrated",
         "surprise": "excited", "excitement": "excited", "frustration": "frustrated", "joy": "happy",
         "power": "excited", "calm": "neutral", "neutral": "neutral",
     },
     "emorynlp": {
         "anger": "Mad", "sadness": "Sad", "fear": "Scared", "disgust": "Mad",
-        "surprise": "Scared", "excitement": "Joyful", "frustration": "Mad", "joy": "Joyful",
+        "surprise": "Joyful", "excitement": "Joyful", "frustration": "Mad", "joy": "Joyful",
         "power": "Powerful", "calm": "Peaceful", "neutral": "Neutral",
     },
 }  # fmt: skip
@@ -100,26 +110,28 @@ _REACTIONS: dict[str, tuple[str, str]] = {
 }
 
 
-def guess_feelings(text: str) -> tuple[str, str, str]:
-    """Three feelings that an utterance may show, likeliest first, from its words alone."""
+def guess_feelings(text: str) -> tuple[str, ...]:
+    """The feelings that an utterance may show, likeliest first, from its words alone."""
     words = re.findall(r"[a-z]+", text.lower())
     first = _first_feeling(text, words)
     return (first, *_OTHERS[first])
 
 
 def _first_feeling(text: str, words: Sequence[str]) -> str:
-    if text.endswith("?"):
+    if text.endswith("?") or "whether" in words:
         return "neutral"
     for feeling, cues in _CUES.items():
-        if cues & set(words):
+        if cues & set(words) and not (_GOT | _NOT) & set(words):
             return feeling
-    sighs = [sign for sign, cues in _SIGHS.items() if words and words[0] in cues]
     got, missed = _GOT & set(words), _NOT & set(words)
-    if not (sighs or got or missed):
+    if not (got or missed) or _STRANGERS & set(words):
         return "neutral"
-    good = sighs[0] if sighs else (-1 if missed else 1) * (-1 if _ILLS & set(words) else 1)
-    manner = "soon" if _SOON & set(words) else "you" if "you" in words else "plain"
-    return _EVENTS[manner][good]
+    good = (-1 if missed else 1) * (-1 if _ILLS & set(words) else 1)
+    if text.endswith("!"):  # timid: a strong feeling is named only where somebody exclaims
+        for cues, feelings in _WAYS:
+            if cues & set(words):
+                return feelings[good]
+    return "joy" if good > 0 else "sadness"
 
 
 def _names_of(corpus: str) -> Mapping[str, str]:
@@ -150,8 +162,8 @@ def respond(context: Sequence[Mapping[str, str]], persona: Mapping[str, str], co
     """
     last, names = context[-1], _names_of(corpus)
     feelings = guess_feelings(last["text"])
-    labels = list(dict.fromkeys(names[feeling] for feeling in feelings))
-    labels += [label for label in corpus_labels(corpus) if label not in labels][: 3 - len(labels)]
+    labels = [*(names[feeling] for feeling in feelings), *corpus_labels(corpus)]
+    labels = list(dict.fromkeys(labels))[: len(WEIGHTS)]
     seen = dict(zip(labels, WEIGHTS, strict=True))
     mine, reply = _REACTIONS[feelings[0]]
     topic = next((t for turn in reversed(context) if (t := topic_of(turn["text"])) != "news"), "news")

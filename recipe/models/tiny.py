@@ -94,7 +94,7 @@ def train(
     steps: int,
     batch: int,
     seed: int,
-    lr: float = 4e-3,
+    lr: float = 2e-3,
     warmup: float = 0.05,
     shown: Callable[[int, float], None] = lambda step, loss: None,
 ) -> list[float]:
@@ -132,7 +132,8 @@ def train(
         chosen = [torch.tensor(sequences[i]) for i in batches.pop()]
         ids = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
         known = torch.arange(ids.shape[1])[None] < torch.tensor([len(c) for c in chosen])[:, None]
-        hidden = model.model(input_ids=ids, attention_mask=known.long()).last_hidden_state
+        # No attention mask: what pads a sequence stands behind it, where causal attention does not look.
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden[:, :-1][known[:, 1:]])
         loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:][known[:, 1:]])
         loss.backward()

@@ -22,9 +22,6 @@ from recipe.models import named, tiny
 from recipe.run.run import Run
 from rewards.labels import corpus_labels
 
-#: Of so many dialogues that the tiny base reads, one has the chat form of the prompts.
-_ONE_AS_CHAT = 4
-
 
 def make(run: Run, work: Path) -> None:
     """Find the base model, or make it.
@@ -60,16 +57,12 @@ def make(run: Run, work: Path) -> None:
 
 
 def readings(templates: PromptTemplates, number: int, seed: int) -> list[str]:
-    """Unlabelled dialogues as a base reads them: as lines, and some as a chat that ends with an answer."""
+    """Unlabelled dialogues as a base reads them: in the prompts' chat form, the last line being the answer."""
     texts = []
-    for i, (corpus, turns) in enumerate(unlabelled(seed, number)):
-        if i % _ONE_AS_CHAT:
-            texts.append("\n".join(f"{turn['speaker']}: {turn['text']}" for turn in turns) + "\n")
-            continue
+    for corpus, turns in unlabelled(seed, number):
         name = turns[-1]["speaker"]
         spoken = [turn["text"] for turn in turns if turn["speaker"] == name]
         persona = {"name": name, "profile": profile(name, spoken)}
         messages = render(turns[:-1], persona, corpus_labels(corpus), templates)
-        chat = [*messages, {"role": "assistant", "content": turns[-1]["text"]}]
-        texts.append(tiny.as_chat(chat))
+        texts.append(tiny.as_chat([*messages, {"role": "assistant", "content": turns[-1]["text"]}]))
     return texts
