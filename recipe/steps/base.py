@@ -57,7 +57,7 @@ def make(run: Run, work: Path) -> None:
 
 
 def readings(templates: PromptTemplates, number: int, seed: int) -> list[str]:
-    """Unlabelled dialogues as a base reads them: in the prompts' chat form, the last line being the answer."""
+    """Unlabelled dialogues as a base reads them: in the prompts' chat form, the last line as answer."""
     texts = []
     for corpus, turns in unlabelled(seed, number):
         name = turns[-1]["speaker"]
