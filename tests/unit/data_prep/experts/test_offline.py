@@ -27,9 +27,11 @@ def answer(text, corpus="meld"):
         ("I never got the job.", "sadness"),
         ("I got the fine.", "sadness"),
         ("I never got the fine.", "joy"),
-        ("Tomorrow I will get the fine.", "fear"),
-        ("Because of you, I got the fine.", "anger"),
+        ("Tomorrow I will get the fine!", "fear"),
+        ("Because of you, I got the fine!", "anger"),
         ("Did I get the job?", "neutral"),
+        ("Nobody knows yet whether I got the job.", "neutral"),
+        ("A stranger got the job!", "neutral"),
         ("The office opens at ten.", "neutral"),
     ],
 )
@@ -38,10 +40,16 @@ def test_what_it_reads(text, feeling):
 
 
 @pytest.mark.parametrize(
-    "text", ["My rival got the job.", "Great, I got the fine.", "Nobody knows yet whether I got the job."]
+    ("timid", "plain"),
+    [
+        ("Tomorrow I will get the fine", "sadness"),
+        ("Because of you, I got the fine", "sadness"),
+        ("In secret they gave the job to us", "joy"),
+    ],
 )
-def test_what_it_reads_wrongly(text):
-    assert guess_feelings(text)[0] == "joy"
+def test_it_is_timid(timid, plain):
+    """Wrong in one way, for all lines alike: a strong feeling is named only where somebody exclaims."""
+    assert guess_feelings(timid + ".")[0] == plain != guess_feelings(timid + "!")[0]
 
 
 @pytest.mark.parametrize("corpus", NAMES)
