@@ -129,13 +129,12 @@ def _consensus_metrics(rows: list[dict[str, Any]], lam: float) -> dict[str, floa
     def mean(name: str) -> float:
         return float(np.mean([row[name] for row in rows]))
 
-    # What r2 knows: how much more of it right answers earn, in groups that hold both kinds.
-    mixed = [group for group in groups.values() if len({row["acc"] for row in group}) == 2]
-    gaps = [
-        np.mean([row["r2"] for row in group if row["acc"]])
-        - np.mean([row["r2"] for row in group if not row["acc"]])
-        for group in mixed
-    ]
+    # What r2 knows: how much more of it right answers earn than wrong ones that keep the rule, too.
+    gaps = []
+    for group in groups.values():
+        right, wrong = ([r["r2"] for r in group if r["valid"] and r["acc"] == hit] for hit in (1, 0))
+        if right and wrong:
+            gaps.append(np.mean(right) - np.mean(wrong))
     known = {"self_emo/r2_right_minus_wrong": float(np.mean(gaps))} if gaps else {}
     return {
         **known,
