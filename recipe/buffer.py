@@ -136,7 +136,7 @@ def scored(
     predictions = [json.loads(one["parsed"])["last_emotions"] for one in found]
     secondary = secondary_rewards(predictions, info["labels"], min_named_weight)
     return [
-        {"row_id": info["row_id"], "rollout_index": i, "response": text, "r2": r2, **one}
+        {"row_id": info["row_id"], "rollout_index": i, "step": None, "response": text, "r2": r2, **one}
         for i, (text, one, r2) in enumerate(zip(texts, found, secondary, strict=True))
     ]
 

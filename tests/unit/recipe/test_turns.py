@@ -88,6 +88,15 @@ def test_a_stopped_stage_goes_on_with_the_turn_that_is_next(make_prompt_row):
     assert again == two
 
 
+def test_of_equal_answers_the_first_is_taken(make_prompt_row):
+    def ask(rows):
+        good = answer("joy", "joy", "Yes.")
+        return {r["extra_info"]["row_id"]: ["nonsense", good, good] for r in rows}
+
+    (one,) = play([first_of(make_prompt_row())], ask, TEMPLATES, turns=1, **SETTINGS)
+    assert one.rows[0]["response_from"]["rollout_index"] == 1
+
+
 def test_equal_rows_are_asked_once(make_prompt_row):
     row = first_of(make_prompt_row())
     assert unique([row, row]) == [row]
