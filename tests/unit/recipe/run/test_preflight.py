@@ -414,7 +414,7 @@ FIXED = (
         ("+sft.nonsense=1", ("sft.nonsense",)),
         ("+sft.data.nonsense=1", ("sft.data.nonsense",)),
         ("+sft.optim.nonsense=1", ("sft.optim.nonsense",)),
-        (f"data.train_batch_size=7 {FIXED}", ("train_batch_size (7)", "ppo_mini_batch_size (16)")),
+        (f"data.train_batch_size=7 {FIXED}", ("train_batch_size (7)", "ppo_mini_batch_size (32)")),
         ("actor_rollout_ref.actor.use_dynamic_bsz=false", ("ppo_micro_batch_size",)),
         ("run.seed=${no.such.key}", ("no.such.key",)),
         # What veRL's own objects refuse, and otherwise only the workers would.
@@ -443,13 +443,26 @@ def test_batch_sizes_that_do_not_divide(configured, overrides):
     refused(configured(*FIXED.split(), *overrides))
 
 
+def test_soft_labels_want_an_expert(configured):
+    message = refused(configured("labels.kind=expert"))
+    assert "labels.kind=gold (or votes), or an expert" in message
+    bad = {
+        "labels.kind=soft": "choose gold or votes or expert",
+        "flywheel.min_reward=abc": "0 to 1.1",
+        "flywheel.same_reply=-1": "0 to 1",
+        "flywheel.mix.original=-5": "at least 1",
+    }
+    for override, words in bad.items():
+        assert words in refused(configured(override))
+
+
 @pytest.mark.parametrize("gpus", [3, 7])
 def test_gpus_over_which_the_rows_cannot_be_shared_out(configured, gpus):
     batches = "data.train_batch_size=64 sft.data.train_batch_size=64"
     refused(configured(*batches.split(), f"trainer.n_gpus_per_node={gpus}"), f"the {gpus} training ranks")
-    # 16 prompts of 8 rollouts each in a mini-batch; the SFT batch is one that can be shared out.
+    # 32 prompts of 8 rollouts each in a mini-batch; the SFT batch is one that can be shared out.
     message = refused(configured(f"sft.data.train_batch_size={gpus}", f"trainer.n_gpus_per_node={gpus}"))
-    assert f"128 rows of a batch cannot be shared out evenly over {gpus} training ranks" in message
+    assert f"256 rows of a batch cannot be shared out evenly over {gpus} training ranks" in message
     assert "ppo_mini_batch_size" in message
 
 

@@ -50,7 +50,15 @@ def make_run(tmp_path, monkeypatch, make_prompt_row, weights):
         write_rows(prompts, folder / "iter_0/buffer/buffer.parquet")
         write_rows([make_prompt_row("dev")], folder / "data/dev.parquet")
         with initialize_config_dir(str(CONF), version_base=None):
-            config = compose("self_emo", overrides=[f"run.name={name}", *overrides])
+            config = compose(
+                "self_emo",
+                overrides=[
+                    f"run.name={name}",
+                    "data.max_prompt_length=192",
+                    "data.train_batch_size=16",
+                    *overrides,
+                ],
+            )
         return Run(config, folder)
 
     return make, done

@@ -43,7 +43,10 @@ def test_steps_that_were_asked_for_have_epochs_enough(
     write_rows([make_prompt_row("dev")], tmp_path / "data/dev.parquet")
     shutil.copytree(tmp_path / "base/model", tmp_path / "iter_0/sft/model")
     with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("self_emo", overrides=["data.train_batch_size=10", *override.split()])
+        config = compose(
+            "self_emo",
+            overrides=["data.train_batch_size=10", "data.max_prompt_length=192", *override.split()],
+        )
     work = tmp_path / "iter_1/rl.work"
     work.mkdir(parents=True)
     rl.train(Run(config, tmp_path), work, 1)
