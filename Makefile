@@ -80,7 +80,7 @@ stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 	@$(PY) -m launch.submit stop --address "$$RAY_ADDRESS" --job "$$JOB"
 
 ##@ Maintain
-test: setup lint ## all tests: unit tests, then one real turn of the flywheel (12 to 17 minutes)
+test: setup lint ## lint, unit tests, then two real turns of the flywheel (20 to 30 minutes)
 	@$(PY) $(UNIT) && $(PY) -m pytest -m stack
 
 test-unit: setup ## the unit tests alone, and what they cover (2 minutes); PYTHONS="3.11 3.12" repeats them with those
