@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import threading
 import traceback
@@ -17,6 +18,7 @@ from ray._private import state
 from ray.core.generated import common_pb2
 from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
+from recipe.run import warm
 from recipe.run.flatten import plain
 from recipe.run.process import WORKER_LOST
 from recipe.run.ray_nodes import ClusterError, check_reachable, version_mismatch, wait_for
@@ -47,6 +49,8 @@ def connected(config: Any) -> Iterator[None]:
     if not address:
         # "local": else Ray would join a cluster that somebody has started on this machine.
         local = plain(config.cluster) | {"include_dashboard": False, "address": "local"}
+        if warm_python := os.environ.get(warm.VARIABLE):
+            runtime_env["py_executable"] = shlex.quote(warm_python)
     else:
         check_reachable(address)
     try:

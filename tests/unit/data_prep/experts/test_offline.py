@@ -82,9 +82,8 @@ def test_the_reply_is_about_what_was_said():
     assert topic_of("Yes!") == "news"
 
 
-def test_a_name_that_breaks_the_rule_is_an_error():
-    with pytest.raises(ValueError, match="broke the rule"):
-        respond(said("Hello.", speaker="<think>"), ADA, "meld")
+def test_no_name_gets_into_its_answer():
+    assert respond(said("Hello.", speaker="<think>"), ADA, "meld") == respond(said("Hello."), ADA, "meld")
 
 
 def test_profile_goes_by_the_look_of_lines():

@@ -1,0 +1,197 @@
+"""Processes that start warm: forked from one that has imported torch, veRL and vLLM already.
+
+On two cores a stage's time before its first step is mostly imports: Ray starts each actor, and vLLM its
+engine, as a new interpreter that reads the same 8,000 modules. `forking` gives an executable that takes
+Python's own arguments and has them run in a fork of this process. Only where no accelerator is in use: a
+CUDA context does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import io
+import json
+import os
+import runpy
+import select
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+#: Where a process finds the executable; vLLM's server starts its engine with it.
+VARIABLE = "SELF_EMO_WARM_PYTHON"
+_CLIENT = Path(__file__).with_name("warm_client.py")
+#: What Ray's workers read from their environment once, when Ray is imported: the driver's job, which is a
+#: local cluster's first, and the process without which a worker ends, which is here the driver.
+_OF_A_WORKER = {"RAY_JOB_ID": "01000000"}
+_HIGH = 512  # descriptors that were received wait above, until those below are free
+
+
+@contextmanager
+def forking(modules: Sequence[str]) -> Iterator[Path]:
+    """Import ``modules``, then serve forks of this process for the length of the block.
+
+    To be entered while this process has a single thread. Whatever was started ends with the process that
+    asked for it; the server ends with the block, and with this process.
+
+    Yields:
+        The executable, to be used in place of `sys.executable`.
+    """
+    if "ray" in sys.modules:
+        raise RuntimeError("Ray was imported before its workers' environment was there")
+    os.environ |= _OF_A_WORKER | {"RAY_RAYLET_PID": str(os.getpid())}
+    for name in modules:
+        importlib.import_module(name)
+    for name in (*_OF_A_WORKER, "RAY_RAYLET_PID"):
+        del os.environ[name]
+    # Not a TemporaryDirectory: the forks run this process's exit handlers, and would remove it.
+    folder = Path(tempfile.mkdtemp(prefix="self-emo-"))
+    path, executable = folder / "socket", folder / "python"
+    command = [sys.executable, "-IS", str(_CLIENT), str(path)]
+    executable.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    executable.chmod(0o700)
+    here, there = socket.socketpair()
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen(64)
+    server = os.fork()
+    if not server:
+        here.close()
+        _serve(listening, there)
+    there.close()
+    listening.close()
+    os.environ[VARIABLE] = str(executable)
+    try:
+        yield executable
+    finally:
+        del os.environ[VARIABLE]
+        here.close()
+        os.waitpid(server, 0)
+        shutil.rmtree(folder)
+
+
+def _serve(listening: socket.socket, owner: socket.socket) -> None:
+    """Fork for whoever asks, until the owner is gone; never returns to its caller."""
+    wake, woken = socket.socketpair()
+    woken.setblocking(False)
+    signal.set_wakeup_fd(woken.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    for source in (listening, owner, wake):
+        poll.register(source, select.POLLIN)
+    clients: dict[int, tuple[int, socket.socket]] = {}  # by descriptor: the child and who waits for it
+    while True:
+        for fd, _ in poll.poll():
+            if fd == owner.fileno():
+                for child, _ in clients.values():
+                    os.kill(child, signal.SIGKILL)
+                os._exit(0)
+            elif fd == wake.fileno():
+                wake.recv(4096)
+                _reap(clients, poll)
+            elif fd == listening.fileno():
+                asked, _ = listening.accept()
+                child = os.fork()
+                if not child:
+                    _become(asked)
+                asked.sendall(child.to_bytes(8, "big"))
+                clients[asked.fileno()] = child, asked
+                poll.register(asked, 0)  # what it sends is for the fork; its end is reported all the same
+            elif fd in clients:  # nobody waits for this child any more
+                os.kill(clients[fd][0], signal.SIGKILL)
+                poll.unregister(fd)
+
+
+def _reap(clients: dict[int, tuple[int, socket.socket]], poll: select.poll) -> None:
+    """Tell the clients of ended children how they ended."""
+    for fd, (child, asked) in list(clients.items()):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if not pid:
+            continue
+        del clients[fd]
+        with suppress(KeyError):
+            poll.unregister(fd)
+        with suppress(OSError):  # it may be gone
+            asked.sendall(os.waitstatus_to_exitcode(status).to_bytes(8, "big", signed=True))
+        asked.close()
+
+
+def _become(asked: socket.socket) -> None:
+    """In the fork: take the client's place, run what it was asked to run, and end."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    status = 1
+    try:
+        size = int.from_bytes(_receive(asked, 8), "big")
+        request = json.loads(_receive(asked, size))
+        _, received, _, _ = socket.recv_fds(asked, 1, len(request["fds"]))
+        high = [os.dup2(fd, _HIGH + i, inheritable=False) for i, fd in enumerate(received)]
+        asked.detach()
+        os.closerange(0, _HIGH)
+        for fd, target in zip(high, request["fds"], strict=True):
+            os.dup2(fd, target)
+            os.close(fd)
+        # Only what differs: setproctitle, which Ray uses, loses an environment that was made anew.
+        wanted = request["environment"]
+        for key in set(os.environ) - set(wanted):
+            del os.environ[key]
+        os.environ.update({k: v for k, v in wanted.items() if os.environ.get(k) != v})
+        os.chdir(request["folder"])
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
+        sys.stdout, sys.stderr = (
+            io.TextIOWrapper(io.FileIO(fd, "w", closefd=False), line_buffering=True) for fd in (1, 2)
+        )
+        status = _run(request["arguments"])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(BaseException):
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _receive(asked: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        part = asked.recv(size - len(found))
+        if not part:
+            raise EOFError("the client is gone")
+        found += part
+    return found
+
+
+def _run(arguments: list[str]) -> int:
+    """What `python <arguments>` would do, of the forms that Ray and multiprocessing use; the exit status."""
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # as in a new interpreter; the standard library sees to its own
+    if "ray" in sys.modules:
+        sys.modules["ray"]._raylet.Config.initialize("")  # it has read the environment before it was this one
+    while arguments[0].startswith("-") and arguments[0] != "-c":
+        arguments = arguments[1:]
+    try:
+        if arguments[0] == "-c":
+            sys.argv = ["-c", *arguments[2:]]
+            main = types.ModuleType("__main__")
+            sys.modules["__main__"] = main
+            exec(compile(arguments[1], "<string>", "exec"), main.__dict__)
+        else:
+            sys.argv = arguments
+            runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    return 0
