@@ -59,7 +59,7 @@ compare: setup ## runs side by side, as a table and a page: make compare RUNS="a
 ablate: setup ## Table 2, setting after setting over seeds: make ablate [MODEL=...] [RAW_DIR=...] [NAME=...] [SEEDS=1,2,3]
 	@$(call add_words,ARGS) $(PY) -m recipe.ablate $(SHORT) $(if $(SEEDS),SEEDS="$$SEEDS")
 
-judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained [JUDGE=mixed] [ROWS=100]
+judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained (or A=early B=late of RL) [JUDGE=mixed] [ROWS=100]
 	@$(PY) -m recipe.evaluation.judge $(call need,RUN) "$${A:-cold}" "$${B:-retrained}" $(call option,--judge,JUDGE) $(call option,--rows,ROWS) && $(PY) -m recipe.pages.report "$$RUN"
 
 clusters: setup ## personas in clusters, and what a run earns in each: make clusters RUN=<name> | DATA=<folder of make data> [MIN_SIZE=50]

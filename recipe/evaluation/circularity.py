@@ -21,8 +21,8 @@ from advantage.self_grpo import core_distribution, self_grpo_advantages
 from data_prep.rows import ground_truth
 from recipe.evaluation.confidence import describe, majority_vote
 from recipe.evaluation.diversity import self_bleu
+from recipe.evaluation.intervals import clustered_mean
 from recipe.evaluation.measures import INVALID
-from recipe.evaluation.statistics import clustered_mean
 from rewards.iou import normalise
 from rewards.labels import corpus_labels, heaviest
 

@@ -11,8 +11,8 @@ from data_prep.files import write_json
 from data_prep.rows import read_rows
 from recipe.evaluation import buffer_quality, circularity, expression, next_turn
 from recipe.evaluation.baselines import readers
+from recipe.evaluation.intervals import Estimate
 from recipe.evaluation.rl_stages import RlStage
-from recipe.evaluation.statistics import Estimate
 from recipe.pages import figures
 from recipe.run.files import read_json
 

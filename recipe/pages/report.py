@@ -17,6 +17,8 @@ from omegaconf import OmegaConf
 
 from data_prep.files import write_json, write_text
 from recipe.evaluation import alarms, circularity
+from recipe.evaluation.checkpoint_tests import compare
+from recipe.evaluation.intervals import bootstrap_intervals
 from recipe.evaluation.results import (
     MEASURE_NAMES,
     STAGE_NAMES,
@@ -26,10 +28,9 @@ from recipe.evaluation.results import (
     read_summaries,
 )
 from recipe.evaluation.rl_stages import read_rl_stages
-from recipe.evaluation.statistics import bootstrap_intervals, compare
 from recipe.pages import circularity_section as diagnose
 from recipe.pages import clusters as persona_table
-from recipe.pages import figures, gains_section
+from recipe.pages import figures, gains_section, judge_section
 from recipe.pages.compare import compare_runs
 from recipe.pages.headline import COLUMNS, as_text, headline
 from recipe.pages.render import render_page
@@ -119,12 +120,8 @@ def write_report(folder: Path) -> Path:
         personas = persona_table.section_of_run(folder, records, Path(scored) if scored else None)
     except ValueError as error:  # another command's file; the page is as good without it
         problems.append(str(error))
-    judged = []
-    for path in sorted(folder.glob("judge/*/summary.json")):
-        try:
-            judged.append(read_json(path, remedy="make judge writes it again, from the answers on disk"))
-        except ValueError as error:
-            problems.append(str(error))
+    judged, broken = judge_section.judged(folder)
+    problems += broken
     for problem in problems:
         print(f"note: {problem}", file=sys.stderr)
     intervals = {stage: bootstrap_intervals(rows) for stage, rows in records.items()}

@@ -286,6 +286,36 @@ def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, 
         write_report(hurt)
 
 
+def test_judged_pairs_are_shown_with_the_judges_reasoning(run, tmp_path):
+    judged = shutil.copytree(run, tmp_path / "judged")
+    folder = judged / "judge/early_1_late_1"
+    folder.mkdir(parents=True)
+    shares = {"n": 1, "a": 0.0, "b": 1.0, "tie": 0.0, "p": 1.0, "first_place": 0.5}
+    aspect = {"judges": {"one": shares}, "kappa": {}, "alike": 3}
+    verdict = {"verdict": "b", "texts": ["First the person <b>.", "Once more."]}
+    content = {
+        "summary": {"a": "early_1", "b": "late_1", "pairs": 4, "left_out": 2, "set_aside": {},
+                    "aspects": {"expression": aspect}},
+        "pairs": {"meld:x": {"persona": {"name": "Ann", "profile": "is glad"}, "label": {"joy": 1.0},
+                             "context": [{"speaker": "Bob", "text": "Hi there."}],
+                             "a": "<think>hm</think>{early}", "b": "<think>so</think>{late}"}},
+        "verdicts-one": {"meld:x": {"expression": verdict}},
+    }  # fmt: skip
+    for name, value in content.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    text = write_report(judged).read_text()
+    assert "A/B judge: early in RL 1 against late in RL 1" in text
+    assert "Not asked about expression: 3 pairs that are alike in it." in text
+    assert "meld:x, label joy 1.00: expression late in RL 1 (one)" in text
+    for shown in (
+        "Bob: Hi there.",
+        "<pre>{early}</pre>",
+        "<pre>First the person &lt;b&gt;.</pre>",
+        "Once more.",
+    ):
+        assert shown in text
+
+
 def test_parts_of_a_step_are_means_without_the_first():
     def entry(**seconds):
         return {"data": {f"timing_s/{name}": value for name, value in seconds.items()}}
