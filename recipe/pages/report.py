@@ -77,7 +77,7 @@ def print_results(folder: Path) -> None:
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html``, ``metrics.jsonl`` and ``eval/training.json`` from what the run has so far.
+    """Write ``report.html``, ``metrics.jsonl`` and ``eval/{training,alarms}.json`` from what there is so far.
 
     Args:
         folder: the run's folder.
@@ -112,6 +112,10 @@ def write_report(folder: Path) -> Path:
     quality = gains_section.buffer_table(buffers)
     (folder / "eval").mkdir(exist_ok=True)  # a run that has not scored anything yet
     write_json(folder / "eval/training.json", {"steps": steps, "stages": iterations, "buffers": quality})
+    warnings = alarms.warnings(diagnose.moments(stages, written)) + alarms.collapses(written, STAGE_NAMES)
+    warnings.sort(key=lambda alarm: not alarm.clear)
+    said = [{"title": alarm.title, "clear": alarm.clear, "text": alarm.text} for alarm in warnings]
+    write_json(folder / "eval/alarms.json", said)
     state = read_state(folder)
     problems = [problem for stage in stages for problem in stage.problems] + missing_records(folder)
     problems += _rule_breakers(results)
@@ -141,13 +145,11 @@ def write_report(folder: Path) -> Path:
         intervals=intervals,
         clean=clean,
         comparisons=compare(records, _pairs(list(records))),
-        warnings=sorted(
-            alarms.warnings(diagnose.moments(stages, written)) + alarms.collapses(written, STAGE_NAMES),
-            key=lambda alarm: not alarm.clear,
-        ),
+        warnings=warnings,
         has_self_labels=any(group.self_labelled for stage in stages for group in stage.groups),
         iterations=iterations,
         gain_charts=gains_section.step_charts(steps),
+        p_gold=gains_section.gold_probabilities(written, read_evaluation(folder, "records_train")),
         own=gains_section.own_emotions_and_replies(folder, written),
         mistakes=diagnose.mistakes_between(written),
         replies={stage: diagnose.diversity_of(rows) for stage, rows in written.items()},

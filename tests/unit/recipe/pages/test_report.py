@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from recipe.evaluation.gold_probability import gold_probability
 from recipe.evaluation.measures import MEASURES
 from recipe.evaluation.results import MEASURE_NAMES, read_evaluation, read_summaries
 from recipe.evaluation.rl_stages import groups_of, read_rl_stages
@@ -63,7 +64,12 @@ def test_the_page_takes_rewards_apart(run, page):
         assert f"<td>{table[key]:.3f}</td>" in part
     for words in ("pass@n", "majority vote right", "r2 of right minus wrong", "Cohen", "always neutral"):
         assert words in part
-    assert part.count("<figure>") == 4  # per RL step
+    assert part.count("<figure>") == 6  # per RL step
+    p_gold = part[part.index("<tr><th>p(gold)") :]
+    for name in ("records", "records_train"):
+        records = [r for r in read_evaluation(run, name)["rl"] if r["corpus"] == "meld"]
+        assert f"<td>{gold_probability(records)['meld'].mean:.3f}<span" in p_gold
+    assert f"</td><td>{sum(r['acc'] for r in records) / len(records):.3f}</td></tr>" in p_gold
     own = json.loads((run / "eval/rl/own_emotions.json").read_text())
     for corpus in ("meld", "iemocap", "emorynlp"):
         row = own["understanding"][corpus]
@@ -73,7 +79,9 @@ def test_the_page_takes_rewards_apart(run, page):
     assert f"<td>{sum(group.passed for group in gold) / len(gold):.3f}</td>" in part
     kept = json.loads((run / "eval/training.json").read_text())
     assert [len(kept["steps"][name]) for name in ("iter_1/rl", "iter_2/rl")] == [6, 6]
-    assert kept["steps"]["iter_1/rl"][0]["pass_at_n"] is not None and len(kept["buffers"]) == 3
+    assert len(kept["buffers"]) == 3
+    for key in ("pass_at_n", "twin", "sharp_one", "sharp_three", "gold_weight", "top_weight", "named", "ece"):
+        assert kept["steps"]["iter_1/rl"][0][key] is not None
     rows = page[page.index("responses right on gold rows") :]
     assert "rollout 2" in rows and "<td>iter_2</td>" in rows
 
@@ -108,6 +116,8 @@ def test_a_collapse_stands_on_the_page(tmp_path, run):
             r["parsed"] = json.dumps(json.loads(r["parsed"]) | {"last_emotions": {r["pred"]: 1.0}})
         path.write_text(json.dumps(records))
     text = html.unescape(write_report(planted).read_text())
+    titles = [alarm["title"] for alarm in json.loads((planted / "eval/alarms.json").read_text())]
+    assert any(title.startswith("the answers collapse") for title in titles)
     assert "WARNING</b>: the answers collapse: reward up, macro-F1 down" in text[: text.index("<h2")]
     assert "From after cold start to after RL the mean reward rose from 0.100 to 0.900" in text
 
