@@ -95,10 +95,10 @@ def find_pairs(folder: Path, a: str, b: str, most: int | None = None) -> tuple[l
     pairs, left_out = [], 0
     for row in rows:
         info = row["extra_info"]
-        texts = {"a": first.get(info["row_id"]), "b": second.get(info["row_id"])}
-        if texts["a"] is None or texts["b"] is None:
+        if not (info["row_id"] in first and info["row_id"] in second):
             continue
-        said = {name: parse_output(text, info["labels"]) for name, text in texts.items() if text is not None}
+        texts = {"a": first[info["row_id"]], "b": second[info["row_id"]]}
+        said = {name: parse_output(text, info["labels"]) for name, text in texts.items()}
         if not all(answer.valid for answer in said.values()):
             left_out += 1
             continue
