@@ -7,7 +7,7 @@ COVER = $(addprefix --cov=,advantage bench data_prep launch recipe rewards) --co
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
 VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SIZES SEEDS RUN RUNS PORT \
-  A B JUDGE ROWS DATA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS
+  A B JUDGE ROWS ROW DATA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
 need = $(if $($1),"$$$1",$(error $1=... is missing))
 option = $(if $($2),$1 "$$$2")
@@ -18,7 +18,7 @@ add_words = $(PYTHON) launch/words.py $1
 EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; s/^RUN=\(.*\)/'\1'/p")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan download data bench leakage test test-unit lint ablate eval chat judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train plan download data bench leakage test test-unit lint ablate eval chat lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +59,11 @@ compare: setup ## runs side by side, as a table and a page: make compare RUNS="a
 ablate: setup ## Table 2, setting after setting over seeds: make ablate [MODEL=...] [RAW_DIR=...] [NAME=...] [SEEDS=1,2,3]
 	@$(call add_words,ARGS) $(PY) -m recipe.ablate $(SHORT) $(if $(SEEDS),SEEDS="$$SEEDS")
 
-judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained [JUDGE=mixed] [ROWS=100]
+judge: setup ## two checkpoints compared by LLM judges, blind, in both orders: make judge RUN=<name> A=cold B=retrained (or A=early B=late of RL) [JUDGE=mixed] [ROWS=100]
 	@$(PY) -m recipe.evaluation.judge $(call need,RUN) "$${A:-cold}" "$${B:-retrained}" $(call option,--judge,JUDGE) $(call option,--rows,ROWS) && $(PY) -m recipe.pages.report "$$RUN"
+
+lineage: setup ## a prompt through all files, rollouts to SFT rows: make lineage RUN=<name> [ROW=<row_id>]
+	@$(PY) -m recipe.pages.lineage $(call need,RUN) $(if $(ROW),"$$ROW")
 
 clusters: setup ## personas in clusters, and what a run earns in each: make clusters RUN=<name> | DATA=<folder of make data> [MIN_SIZE=50]
 	@$(SETUP) --profile analysis && .venv-analysis/bin/python -m recipe.pages.clusters $(if $(RUN),--run "$$RUN",--data $(if $(DATA),"$$DATA",$(error RUN=... or DATA=... is missing))) $(call option,--min-size,MIN_SIZE)

@@ -18,7 +18,7 @@ import yaml
 
 from data_prep.files import write_text
 from recipe.evaluation.results import STAGE_NAMES, in_order, is_checkpoint, read_evaluation
-from recipe.evaluation.statistics import across_runs
+from recipe.evaluation.seeds import across_runs
 from recipe.pages.compare import compare_runs, with_spread
 from recipe.run.files import read_json
 from recipe.run.flatten import flatten

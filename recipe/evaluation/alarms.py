@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recipe.evaluation.checkpoint_tests import changes
 from recipe.evaluation.circularity import Group
-from recipe.evaluation.statistics import changes, paired_permutation, unpaired_permutation
+from recipe.evaluation.permutation_tests import paired_permutation, unpaired_permutation
+from recipe.evaluation.rl_stages import first_and_last_quarter
 
 #: Rewards that know no gold label, as the alarms call them.
 OWN_LABELS = "R on self-labelled prompts"
@@ -59,11 +61,10 @@ def point_of(name: str, groups: Sequence[Group]) -> Point:
 
 def first_and_last(name: str, groups: Sequence[Group]) -> tuple[Point, Point] | None:
     """The first and the last quarter of a stage's steps; None for less than two steps."""
-    steps = sorted({g.step for g in groups})
-    if len(steps) < 2:
+    quarters = first_and_last_quarter(g.step for g in groups)
+    if quarters is None:
         return None
-    quarter = max(len(steps) // 4, 1)
-    early, late = set(steps[:quarter]), set(steps[-quarter:])
+    early, late = quarters
     return (
         point_of(f"the first steps of {name}", [g for g in groups if g.step in early]),
         point_of("its last steps", [g for g in groups if g.step in late]),

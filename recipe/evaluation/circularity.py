@@ -21,8 +21,8 @@ from advantage.self_grpo import core_distribution, self_grpo_advantages
 from data_prep.rows import ground_truth
 from recipe.evaluation.confidence import describe, majority_vote
 from recipe.evaluation.diversity import self_bleu
-from recipe.evaluation.measures import INVALID
-from recipe.evaluation.statistics import clustered_mean
+from recipe.evaluation.intervals import clustered_mean
+from recipe.evaluation.measures import INVALID, calibration
 from rewards.iou import normalise
 from rewards.labels import corpus_labels, heaviest
 
@@ -141,6 +141,9 @@ class Group:
         accuracy: share of right rollouts; ``passed``: is one right?; ``vote_right``: is the label that most
             valid rollouts hold for the heaviest?, None without a valid one.
         reward: mean R; ``twin``: mean of its fixed-weight twin (`recipe.evaluation.confidence`).
+        sharp_one, sharp_three: mean R had the rollouts been surer (`recipe.evaluation.confidence`).
+        gold_weight: p(gold): mean normalised weight on the prompt's heaviest label, 0 for a broken rollout.
+        sure: of each valid rollout the heaviest label's normalised weight, and whether that label is right.
         top_weight: mean normalised weight of the heaviest label of the valid rollouts, in [0, 1];
             ``named``: mean number of labels that they name; both None without a valid one.
         consensus: p* of Eq. 11, most likely first; empty if no rollout is valid.
@@ -165,6 +168,10 @@ class Group:
     vote_right: bool | None
     reward: float
     twin: float
+    sharp_one: float
+    sharp_three: float
+    gold_weight: float
+    sure: tuple[tuple[float, bool], ...]
     top_weight: float | None
     named: float | None
     r2: float
@@ -216,7 +223,13 @@ def describe_group(rollouts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
         passed=bool(right.any()),
         vote_right=None if vote is None else vote == gold,
         reward=_mean_of_some([r["score"] for r in rollouts]),
-        twin=_mean_of_some([part["twin"] for part in parts]),
+        **{
+            name: _mean_of_some([part[name] for part in parts])
+            for name in ("twin", "sharp_one", "sharp_three", "gold_weight")
+        },
+        sure=tuple(
+            (part["top_weight"], bool(hit)) for part, hit in zip(parts, right, strict=True) if part["named"]
+        ),
         top_weight=_mean([part["top_weight"] for part in parts if part["named"]]),
         named=_mean([part["named"] for part in parts if part["named"]]),
         r2=float(r2.mean()),
@@ -236,15 +249,17 @@ def describe_group(rollouts: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
 def describe_stage(groups: Sequence[Group]) -> dict[str, float | int | None]:
     """Means over the groups of an RL stage (or of some of its steps); None where there is no such group.
 
-    Whatever is named after gold, and ``pass_at_n``, ``vote_accuracy``, ``twin``, ``top_weight``, ``named``
-    and ``wrong_consensus`` count gold prompts only. ``pass_at_n``: share of groups in which at least one
-    rollout names the right heaviest label; ``vote_accuracy``: share in which most do (no valid rollout:
-    wrong). ``wrong_consensus`` counts only groups that have a consensus; ``lambda_share`` is the consensus
-    part's share of the mean absolute advantage, before the two add up; ``turned`` is over groups whose
-    rewards differ.
+    Whatever is named after gold, and ``pass_at_n``, ``vote_accuracy``, ``twin``, ``sharp_one``,
+    ``sharp_three``, ``top_weight``, ``named``, ``ece`` and ``wrong_consensus`` count gold prompts only.
+    ``gold_weight`` is p(gold), ``ece`` that of `recipe.evaluation.measures.calibration`. ``pass_at_n``: share
+    of groups in which at least one rollout names the right heaviest label; ``vote_accuracy``: share in which
+    most do (no valid rollout: wrong). ``wrong_consensus`` counts only groups that have a consensus;
+    ``lambda_share`` is the consensus part's share of the mean absolute advantage, before the two add up;
+    ``turned`` is over groups whose rewards differ.
     """
     gold = [g for g in groups if not g.self_labelled]
     own = [g for g in groups if g.self_labelled]
+    sure = [one for g in gold for one in g.sure]
     rewards = _mean([g.reward_part for g in groups]) or 0.0
     consensus = _mean([g.consensus_part for g in groups]) or 0.0
     return {
@@ -255,6 +270,10 @@ def describe_stage(groups: Sequence[Group]) -> dict[str, float | int | None]:
         "vote_accuracy": _mean([bool(g.vote_right) for g in gold]),
         "gold_reward": _mean([g.reward for g in gold]),
         "twin": _mean([g.twin for g in gold]),
+        "sharp_one": _mean([g.sharp_one for g in gold]),
+        "sharp_three": _mean([g.sharp_three for g in gold]),
+        "gold_weight": _mean([g.gold_weight for g in gold]),
+        "ece": calibration(*zip(*sure, strict=True))["ece"] if sure else None,
         "top_weight": _mean([g.top_weight for g in gold if g.top_weight is not None]),
         "named": _mean([g.named for g in gold if g.named is not None]),
         "self_reward": _mean([g.reward for g in own]),

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipe.evaluation.baselines import Reader
+from recipe.evaluation.intervals import clustered_mean
+from recipe.evaluation.kappa import cohen_kappa
 from recipe.evaluation.next_turn import own_emotion
-from recipe.evaluation.statistics import clustered_mean, cohen_kappa
 from rewards.labels import corpus_labels
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,37 +92,50 @@ def generate_answers(config: Any) -> None:
     One answer to a prompt is greedy; several (``evaluate.samples``) are drawn at ``evaluate.temperature``.
 
     Args:
-        config: the composed configuration, with ``job: {data, out, models: {stage: model}}``; the
-            answers of a stage go below ``<out>/<stage>``.
+        config: the composed configuration, with ``job: {data: {split: rows}, out, models: {stage: model}}``;
+            the answers go below ``<out>/<stage>/<split>``. Entropy is measured on the split ``test``.
     """
-    rows, folder = read_rows(config.job.data), Path(config.job.out)
+    splits = {name: read_rows(path) for name, path in config.job.data.items()}
+    folder, total = Path(config.job.out), sum(map(len, splits.values()))
     progress = folder / "metrics.part.jsonl"  # what the bar of `recipe.run.process` follows
     for number, (stage, model) in enumerate(config.job.models.items()):
         out = folder / stage
-        for done in _answer(config, rows, model, out):
+        for done in _answer(config, splits, model, out):
             with progress.open("a") as file:
-                file.write(json.dumps({"step": number * len(rows) + done, "data": {"stage": stage}}) + "\n")
+                file.write(json.dumps({"step": number * total + done, "data": {"stage": stage}}) + "\n")
         if (most := config.evaluate.entropy_rows) and not (out / "entropy.json").exists():
+            rows = splits["test"]
             asked = [rows[i] for i in draw_stratified(rows, most, config.run.seed)]
             options = dict(config.data.apply_chat_template_kwargs)
-            write_json(out / "entropy.json", entropy.measure(model, asked, read_answers(out), options))
+            write_json(
+                out / "entropy.json", entropy.measure(model, asked, read_answers(out / "test"), options)
+            )
 
 
-def _answer(config: Any, rows: list[dict[str, Any]], checkpoint: str, out: Path) -> Iterator[int]:
+def _answer(
+    config: Any, splits: Mapping[str, list[dict[str, Any]]], checkpoint: str, out: Path
+) -> Iterator[int]:
     """Answer what is not answered yet, batch by batch; yields how many prompts are done."""
     size = config.evaluate.batch_rows
-    todo = [i for i in range(0, len(rows), size) if not (out / f"part_{i:08d}.parquet").exists()]
+    batches = {
+        out / name / f"part_{i:08d}.parquet": rows[i : i + size]
+        for name, rows in splits.items()
+        for i in range(0, len(rows), size)
+    }
+    todo = {path: rows for path, rows in batches.items() if not path.exists()}
+    done = sum(len(rows) for path, rows in batches.items() if path not in todo)
     if not todo:
-        yield len(rows)
+        yield done
         return
-    out.mkdir(parents=True, exist_ok=True)
     samples = config.evaluate.samples
     sampling = Sampling(samples, config.evaluate.temperature if samples > 1 else 0.0)
     with answering(config, checkpoint, sampling) as answer:
-        for i in todo:
-            for answers in answer(rows[i : i + size]):
+        for path, rows in todo.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for answers in answer(rows):
                 table = [{"row_id": row_id, "answers": texts} for row_id, texts in answers.items()]
-                part = out / f"part_{i:08d}.tmp"
+                part = path.with_suffix(".tmp")
                 pq.write_table(pa.Table.from_pylist(table), part)
-                part.replace(out / f"part_{i:08d}.parquet")
-            yield min(i + size, len(rows))
+                part.replace(path)
+            done += len(rows)
+            yield done

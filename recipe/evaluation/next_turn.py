@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from data_prep.rows import gold_label, ground_truth
+from recipe.evaluation.intervals import Estimate, clustered_mean
 from recipe.evaluation.measures import label_scores
-from recipe.evaluation.statistics import Estimate, clustered_mean
 from rewards.labels import corpus_labels, heaviest
 
 #: Stands for an answer without `my_emotions` of the corpus: it counts as wrong.

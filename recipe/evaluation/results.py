@@ -26,7 +26,13 @@ class _StageNames(dict[str, str]):
 
     def __missing__(self, stage: str) -> str:
         kind, _, k = stage.rpartition("_")
-        return {"rl": f"after RL {k}", "retrained": f"retrained on B {k}"}.get(kind, stage)
+        names = {
+            "rl": f"after RL {k}",
+            "retrained": f"retrained on B {k}",
+            "early": f"early in RL {k}",
+            "late": f"late in RL {k}",
+        }
+        return names.get(kind, stage)
 
 
 #: Scored stage -> its title. ``rl`` and ``retrained`` are of runs that scored their last iteration alone.

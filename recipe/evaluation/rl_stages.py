@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,15 @@ def _entered(iteration: Path) -> dict[str, tuple[int, int]]:
         if source.get("source") == "rollout" and source["iteration"] == number:
             found[row["extra_info"]["row_id"]] = (source["step"], source["rollout_index"])
     return found
+
+
+def first_and_last_quarter(steps: Iterable[int]) -> tuple[set[int], set[int]] | None:
+    """The early and the late steps of a stage, a step each at least; None for less than two."""
+    ordered = sorted(set(steps))
+    if len(ordered) < 2:
+        return None
+    quarter = max(len(ordered) // 4, 1)
+    return set(ordered[:quarter]), set(ordered[-quarter:])
 
 
 def groups_of(file: Path, without: tuple[str, ...] = ()) -> Iterator[tuple[str, list[dict[str, Any]]]]:

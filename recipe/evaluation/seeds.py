@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from recipe.evaluation.statistics import Interval, paired_permutation, percentiles
+from recipe.evaluation.intervals import Interval, percentiles
+from recipe.evaluation.measures import MEASURES
+from recipe.evaluation.permutation_tests import paired_permutation
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -82,7 +84,7 @@ def gain_over_seeds(
         pairs: seed -> records of two checkpoints, or of two settings, that answered the same rows; seeds
             may have answered different ones.
         measure: of a record.
-        resamples, level, seed: as in `recipe.evaluation.statistics.bootstrap_intervals`.
+        resamples, level, seed: as in `recipe.evaluation.intervals.bootstrap_intervals`.
 
     Returns:
         The gains. The interval is over dialogues alone with one seed; None if a corpus has a single
@@ -168,3 +170,22 @@ def _interval(
     stretch = math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
     means = centre[:, 0] + (drawn * (by_seed - centre)).sum(axis=1) * stretch
     return percentiles(means, level)
+
+
+def across_runs(summaries: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, tuple]]:
+    """Mean and standard deviation over runs (seeds) of one checkpoint.
+
+    Args:
+        summaries: one `recipe.evaluation.measures.summarise` result a run.
+
+    Returns:
+        corpus -> measure -> (mean, unbiased standard deviation; nan for a single run).
+    """
+    table = {}
+    for corpus in summaries[0]:
+        values = {m: [float(s[corpus][m]) for s in summaries] for m in MEASURES}
+        table[corpus] = {
+            m: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else float("nan"))
+            for m, v in values.items()
+        }
+    return table

@@ -75,7 +75,7 @@ def persona_table(
 
 
 def _means(records: Sequence[Mapping[str, Any]], resamples: int = 2000) -> dict[str, Any]:
-    """Means over rows; their intervals by resampling dialogues, as in `recipe.evaluation.statistics`."""
+    """Means over rows; their intervals by resampling dialogues, as in `recipe.evaluation.intervals`."""
     sums: dict[tuple[str, str], np.ndarray] = {}
     for r in records:
         line = sums.setdefault((r["corpus"], r["dialogue_id"]), np.zeros(1 + len(_MEASURES)))

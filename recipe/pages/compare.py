@@ -17,9 +17,10 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from data_prep.files import write_text
+from recipe.evaluation.intervals import describe_interval
+from recipe.evaluation.permutation_tests import holm, paired_permutation
 from recipe.evaluation.results import MEASURE_NAMES, STAGE_NAMES, in_order, is_checkpoint, read_evaluation
-from recipe.evaluation.seeds import Gain, gain_over_seeds
-from recipe.evaluation.statistics import across_runs, describe_interval, holm, paired_permutation
+from recipe.evaluation.seeds import Gain, across_runs, gain_over_seeds
 from recipe.pages import figures
 from recipe.pages.render import render_page
 from recipe.run.files import read_config, read_metrics, read_state, run_folder

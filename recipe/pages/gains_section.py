@@ -11,8 +11,9 @@ from data_prep.files import write_json
 from data_prep.rows import read_rows
 from recipe.evaluation import buffer_quality, circularity, expression, next_turn
 from recipe.evaluation.baselines import readers
+from recipe.evaluation.gold_probability import gold_probability
+from recipe.evaluation.intervals import Estimate
 from recipe.evaluation.rl_stages import RlStage
-from recipe.evaluation.statistics import Estimate
 from recipe.pages import figures
 from recipe.run.files import read_json
 
@@ -22,14 +23,19 @@ _CHARTS = {
         "Gold prompts. The twin gives every ranking the weights .7, .2, .1: only recognition raises it.",
         {"mean R": "gold_reward", "twin": "twin"},
     ),
+    "Had the same rollouts been surer": (
+        "Gold prompts: R with all weight on the first label, and with the weights .9, .1, .1.",
+        {"mean R": "gold_reward", "first label alone": "sharp_one", ".9, .1, .1": "sharp_three"},
+    ),
     "Right rollouts, groups and votes": (
         "Gold prompts: share of right rollouts, of groups with one, of groups whose majority is right.",
         {"accuracy": "gold_accuracy", "pass@n": "pass_at_n", "majority vote": "vote_accuracy"},
     ),
-    "Weight of the heaviest label": (
-        "Mean normalised weight in valid rollouts on gold prompts: how sure the policy is.",
-        {"top weight": "top_weight"},
+    "Weight of the first and of the gold label": (
+        "Gold prompts, normalised: how sure valid rollouts are, and p(gold) over all rollouts.",
+        {"first label": "top_weight", "p(gold)": "gold_weight"},
     ),
+    "Calibration error (ECE)": ("Valid rollouts on gold prompts, ten bins; 0 is best.", {"ECE": "ece"}),
     "Labels named": ("Mean over valid rollouts on gold prompts; at most 3.", {"labels": "named"}),
 }
 
@@ -73,6 +79,34 @@ def stage_table(stages: Sequence[RlStage]) -> list[dict[str, Any]]:
         for stage in stages
         if stage.groups
     ]
+
+
+def gold_probabilities(
+    records: Mapping[str, Sequence[Mapping[str, Any]]], on_train: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """p(gold) of every checkpoint on test and training rows.
+
+    Args:
+        records: checkpoint -> its records on the test splits.
+        on_train: the same on the sample of training rows; of checkpoints that have answered one.
+
+    Returns:
+        checkpoint -> corpus (and ``all``) -> ``test`` and ``train``, and ``train_accuracy``, the share of
+        right answers to the latter; None where no row was answered.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for stage, tested in records.items():
+        known = on_train.get(stage, [])
+        test, train = gold_probability(tested), gold_probability(known)
+        found[stage] = {}
+        for corpus in test:
+            right = [r["acc"] for r in known if corpus in ("all", r["corpus"])]
+            found[stage][corpus] = {
+                "test": test[corpus],
+                "train": train.get(corpus),
+                "train_accuracy": sum(right) / len(right) if right else None,
+            }
+    return found
 
 
 def real_next_labels(folder: Path) -> dict[str, dict[str, float]]:

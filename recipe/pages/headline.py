@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recipe.evaluation.intervals import Interval
 from recipe.evaluation.results import STAGE_NAMES, is_checkpoint
 from recipe.evaluation.seeds import Gain, gain_over_seeds
-from recipe.evaluation.statistics import Interval
 from recipe.pages.figures import Figure, course_chart
 
 Records = Sequence[Mapping[str, Any]]

@@ -7,8 +7,8 @@ from typing import Any
 
 import jinja2
 
+from recipe.evaluation.intervals import describe_interval
 from recipe.evaluation.results import MEASURE_NAMES, STAGE_NAMES
-from recipe.evaluation.statistics import describe_interval
 
 
 def render_page(template: str, **values: Any) -> str:

@@ -17,6 +17,8 @@ from omegaconf import OmegaConf
 
 from data_prep.files import write_json, write_text
 from recipe.evaluation import alarms, circularity
+from recipe.evaluation.checkpoint_tests import compare
+from recipe.evaluation.intervals import bootstrap_intervals
 from recipe.evaluation.results import (
     MEASURE_NAMES,
     STAGE_NAMES,
@@ -26,10 +28,9 @@ from recipe.evaluation.results import (
     read_summaries,
 )
 from recipe.evaluation.rl_stages import read_rl_stages
-from recipe.evaluation.statistics import bootstrap_intervals, compare
 from recipe.pages import circularity_section as diagnose
 from recipe.pages import clusters as persona_table
-from recipe.pages import figures, gains_section
+from recipe.pages import figures, gains_section, judge_section
 from recipe.pages.compare import compare_runs
 from recipe.pages.headline import COLUMNS, as_text, headline
 from recipe.pages.render import render_page
@@ -76,7 +77,7 @@ def print_results(folder: Path) -> None:
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html``, ``metrics.jsonl`` and ``eval/training.json`` from what the run has so far.
+    """Write ``report.html``, ``metrics.jsonl`` and ``eval/{training,alarms}.json`` from what there is so far.
 
     Args:
         folder: the run's folder.
@@ -111,6 +112,10 @@ def write_report(folder: Path) -> Path:
     quality = gains_section.buffer_table(buffers)
     (folder / "eval").mkdir(exist_ok=True)  # a run that has not scored anything yet
     write_json(folder / "eval/training.json", {"steps": steps, "stages": iterations, "buffers": quality})
+    warnings = alarms.warnings(diagnose.moments(stages, written)) + alarms.collapses(written, STAGE_NAMES)
+    warnings.sort(key=lambda alarm: not alarm.clear)
+    said = [{"title": alarm.title, "clear": alarm.clear, "text": alarm.text} for alarm in warnings]
+    write_json(folder / "eval/alarms.json", said)
     state = read_state(folder)
     problems = [problem for stage in stages for problem in stage.problems] + missing_records(folder)
     problems += _rule_breakers(results)
@@ -119,12 +124,8 @@ def write_report(folder: Path) -> Path:
         personas = persona_table.section_of_run(folder, records, Path(scored) if scored else None)
     except ValueError as error:  # another command's file; the page is as good without it
         problems.append(str(error))
-    judged = []
-    for path in sorted(folder.glob("judge/*/summary.json")):
-        try:
-            judged.append(read_json(path, remedy="make judge writes it again, from the answers on disk"))
-        except ValueError as error:
-            problems.append(str(error))
+    judged, broken = judge_section.judged(folder)
+    problems += broken
     for problem in problems:
         print(f"note: {problem}", file=sys.stderr)
     intervals = {stage: bootstrap_intervals(rows) for stage, rows in records.items()}
@@ -144,13 +145,11 @@ def write_report(folder: Path) -> Path:
         intervals=intervals,
         clean=clean,
         comparisons=compare(records, _pairs(list(records))),
-        warnings=sorted(
-            alarms.warnings(diagnose.moments(stages, written)) + alarms.collapses(written, STAGE_NAMES),
-            key=lambda alarm: not alarm.clear,
-        ),
+        warnings=warnings,
         has_self_labels=any(group.self_labelled for stage in stages for group in stage.groups),
         iterations=iterations,
         gain_charts=gains_section.step_charts(steps),
+        p_gold=gains_section.gold_probabilities(written, read_evaluation(folder, "records_train")),
         own=gains_section.own_emotions_and_replies(folder, written),
         mistakes=diagnose.mistakes_between(written),
         replies={stage: diagnose.diversity_of(rows) for stage, rows in written.items()},

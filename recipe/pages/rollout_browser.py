@@ -45,7 +45,7 @@ def shown_groups(stages: Sequence[RlStage], most: int = GROUPS) -> list[dict[str
                 "rollouts": [
                     {
                         **r,
-                        **_split(r["response"]),
+                        **split_answer(r["response"]),
                         "best": r is first,
                         "enters_b": stage.best.get(r["row_id"]) == (r["step"], r["rollout_index"]),
                     }
@@ -56,8 +56,11 @@ def shown_groups(stages: Sequence[RlStage], most: int = GROUPS) -> list[dict[str
     return shown
 
 
-def _split(response: str) -> dict[str, str]:
-    """``think`` and ``rest`` of an answer; all of it is ``rest`` if there is no closed think block."""
+def split_answer(response: str) -> dict[str, str]:
+    """``think`` and ``rest`` of an answer, at most so much as a page shows.
+
+    All of it is ``rest`` if there is no closed think block.
+    """
     if len(response) > _LONGEST:
         cut = len(response) - _LONGEST
         response = f"{response[: _LONGEST // 2]}\n[… {cut} characters …]\n{response[-_LONGEST // 2 :]}"

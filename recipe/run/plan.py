@@ -11,7 +11,7 @@ them, bfloat16 compute) and a rollout replica on every TP ranks:
     rollout     gpu_memory_utilization of the GPU, of which 2 N / TP weights, the rest KV cache
 
 for T tokens of a micro-batch, width d, L layers, feed-forward width f, V tokens in the vocabulary.
-FLOPs of a token: 2 N forward, 6 N forward and backward, 8 N with checkpointing.
+Hours are worked out in `recipe.run.plan_hours`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from omegaconf import DictConfig
 
 from data_prep.corpora import read_corpora
 from recipe.models.named import resolve
-from recipe.run.files import checkpoint_folders, wanted_checkpoints
-from recipe.run.shortcuts import expand
+from recipe.run.plan_hours import hours_table
+from recipe.run.roofline import step_table
+from recipe.run.shortcuts import CONF, expand
 
 GIB = 2**30
 
@@ -157,78 +158,6 @@ def largest_micro_batch(config: Any, model: Architecture) -> int:
     return max(math.floor(free / (with_thousand - fixed) * 1000), 0)
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A part of the run: what it is, how many steps and tokens it has, how long it takes."""
-
-    name: str
-    steps: int
-    tokens: float
-    hours: float
-
-
-def phases(config: Any, model: Architecture, train_rows: int, test_rows: int) -> list[Phase]:
-    """Every stage of Algorithm 1 with its steps, tokens and hours.
-
-    Args:
-        config: the composed configuration, with ``plan``.
-        model: the architecture.
-        train_rows: labelled training utterances.
-        test_rows: labelled test utterances.
-    """
-    plan, own, n = config.plan, config.flywheel, model.parameters
-    gpus = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    flops = plan.gpus[plan.gpu].tflops * 1e12 * gpus
-    prompt, response = plan.tokens.prompt, plan.tokens.response
-    row, start = prompt + response, plan.start_seconds / 3600
-
-    def hours(work: float, share: float) -> float:
-        return work / (flops * share) / 3600
-
-    def sft(name: str, rows: int) -> Phase:
-        steps = rows // config.sft.data.train_batch_size * config.sft.trainer.total_epochs
-        tokens = steps * config.sft.data.train_batch_size * row
-        return Phase(name, steps, tokens, start + hours(8 * n * tokens, plan.mfu.train))
-
-    original = min(train_rows, own.mix.original)
-    found = [sft("cold start (SFT)", min(original, own.cold_start_rows or original))]
-    rows = original
-    for k in range(1, own.iterations + 1):
-        batch, rollouts = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
-        steps = config.trainer.total_training_steps or rows // batch * config.trainer.total_epochs
-        answers = steps * batch * rollouts
-        passes = 2 * (2 if config.actor_rollout_ref.actor.use_kl_loss else 1)
-        work = (
-            hours(2 * n * answers * response, plan.mfu.decode)
-            + hours(2 * n * steps * batch * prompt, plan.mfu.forward)
-            + hours(passes * n * answers * row, plan.mfu.forward)
-            + hours(8 * n * answers * row, plan.mfu.train)
-        )
-        found.append(Phase(f"RL {k} (SELF-GRPO)", steps, answers * row, start + work))
-        visited = min(rows, steps * batch)
-        played = min(visited, own.mix.self_play) * own.turns
-        if played:
-            tokens = played * rollouts * row
-            work = hours(2 * n * played * rollouts * response, plan.mfu.decode)
-            work += hours(2 * n * played * prompt, plan.mfu.forward)
-            found.append(Phase(f"self-play {k}", own.turns, tokens, start + work))
-        rows = original + min(visited * k * max(own.turns, 1), own.mix.self_play)
-        found.append(sft(f"retraining {k} (SFT)", rows if own.turns else original))
-    made = checkpoint_folders(Path(), own.iterations)
-    for stage in wanted_checkpoints({"base": Path()} | made, config.evaluate.stages):
-        tokens = test_rows * row
-        work = hours(2 * n * test_rows * response, plan.mfu.decode)
-        found.append(
-            Phase(
-                f"evaluation, {stage}",
-                math.ceil(test_rows / config.evaluate.batch_rows),
-                tokens,
-                start + work,
-            )
-        )
-    return found
-
-
 def advice(config: Any, model: Architecture) -> list[str]:
     """What does not fit, each with the smallest change that would."""
     longest = config.data.max_prompt_length + config.data.max_response_length
@@ -291,22 +220,7 @@ def render(config: Any, model: Architecture, train_rows: int, test_rows: int) ->
     lines.append(
         f"  KV cache of a replica: {need.kv_tokens:,.0f} tokens, {rows:,.0f} of the longest rows at once"
     )
-    lines += ["", f"{'stage':<30}{'steps':>8}{'tokens':>16}{'hours':>9}{'GPU-hours':>11}"]
-    found = phases(config, model, train_rows, test_rows)
-    for phase in found:
-        work = f"{phase.name:<30}{phase.steps:>8,}{phase.tokens:>16,.0f}"
-        lines.append(work + f"{phase.hours:>9.2f}{phase.hours * gpus:>11.1f}")
-    total = sum(phase.hours for phase in found)
-    lines.append(f"{'together':<54}{total:>9.2f}{total * gpus:>11.1f}")
-    if plan.dollars_per_gpu_hour:
-        lines.append(
-            f"cost at {plan.dollars_per_gpu_hour} a GPU-hour: {total * gpus * plan.dollars_per_gpu_hour:,.0f}"
-        )
-    lines += [
-        f"assumed: {plan.tokens.prompt} + {plan.tokens.response} tokens a row, shares of the peak "
-        f'{dict(plan.mfu)}; replace them in conf/plan/assumptions.yaml or with ARGS="plan...."',
-        "",
-    ]
+    lines += ["", *hours_table(config, model, train_rows, test_rows), "", *step_table(config, model), ""]
     problems = advice(config, model)
     lines += [f"WOULD NOT FIT  {problem}" for problem in problems] or ["everything fits"]
     return "\n".join(lines)
@@ -335,7 +249,7 @@ def count_rows(config: Any) -> tuple[int, int]:
     return found["train"], found["test"]
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="self_emo")
+@hydra.main(version_base=None, config_path=str(CONF), config_name="self_emo")
 def _plan(config: DictConfig) -> None:
     try:
         print(render(config, architecture(config), *count_rows(config)))

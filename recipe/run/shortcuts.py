@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 import yaml
 
+from recipe.run import verl_settings  # noqa: F401 - conf/self_emo.yaml asks for its resolver
+
+#: What a machine has whose driver gives torch a GPU: NVIDIA's, its bridge in Windows, AMD's.
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 CONF = Path(__file__).parents[2] / "conf"
 
 
@@ -76,6 +81,8 @@ def count_gpus(environment: MutableMapping[str, str]) -> int:
         from recipe.run.ray_nodes import accelerators
 
         return max(accelerators(address), default=0)
+    if not any(map(os.path.exists, _DRIVERS)):  # torch takes two seconds to find nothing
+        return 0
     import torch
 
     return torch.cuda.device_count()

@@ -1,8 +1,9 @@
-"""Checkpoints and baselines on the test splits, which nothing else reads.
+"""Checkpoints and baselines on the test splits, which nothing else reads, and on a few training rows.
 
-Reads: ``data/test.parquet`` and the checkpoints of ``evaluate.stages``. Leaves: ``eval/answers`` and
-``eval/<checkpoint>/{records,summary,summary_clean}.json``. No line of Algorithm 1: it is how its result
-(line 20) is judged.
+Reads: ``data/{test,train}.parquet`` and the checkpoints of ``evaluate.stages``. Leaves: ``eval/answers``,
+``eval/<checkpoint>/{records,summary,summary_clean}.json``, and of a fixed sample of training rows
+``{records,summary}_train.json``: what a checkpoint knows by heart. No line of Algorithm 1: it is how its
+result (line 20) is judged.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from omegaconf import open_dict
 
 from data_prep.files import write_json
 from data_prep.rows import read_rows, write_rows
+from recipe.draws import draw_stratified
 from recipe.evaluation.answers import read_answers, score_answers
 from recipe.evaluation.baselines import BASELINES
 from recipe.evaluation.measures import summarise
@@ -46,20 +48,53 @@ def checkpoints(run: Run) -> None:
     work = run.folder / "eval/answers"
     work.mkdir(parents=True, exist_ok=True)
     say(f"eval/answers of {', '.join(pending)}")
-    rows, _ = fit_rows(read_rows(run.folder / "data/test.parquet"), run.base, run.config, run.templates)
-    write_rows(rows, work / "test.parquet")
+    asked = {"test": read_rows(run.folder / "data/test.parquet"), "train": training_sample(run)}
+    splits = {
+        name: fit_rows(rows, run.base, run.config, run.templates)[0] for name, rows in asked.items() if rows
+    }
+    for name, rows in splits.items():
+        write_rows(rows, work / f"{name}.parquet")
     config = run.stage_config("evaluate")
     with open_dict(config):
-        config.job = {"data": str(work / "test.parquet"), "out": str(work), "models": pending}
+        data = {name: str(work / f"{name}.parquet") for name in splits}
+        config.job = {"data": data, "out": str(work), "models": pending}
+    total = sum(map(len, splits.values())) * len(pending)
     with run.timed("eval/answers", work):
-        run.retried(lambda: run_stage("evaluate", config, work, total=len(rows) * len(pending)))
+        run.retried(lambda: run_stage("evaluate", config, work, total=total))
     for stage in pending:
-        run.do(f"eval/{stage}", partial(_score, rows=rows, answers=read_answers(work / stage)))
+        answers = {name: read_answers(work / stage / name) for name in splits}
+        run.do(f"eval/{stage}", partial(_score_splits, splits=splits, answers=answers))
+
+
+def training_sample(run: Run) -> list[dict[str, Any]]:
+    """At most ``evaluate.train_rows`` rows that a run trains on, stratified, the same for its checkpoints.
+
+    Where another run's checkpoints are scored, they are that run's.
+    """
+    path = Path(run.config.evaluate.of or run.folder) / "data/train.parquet"
+    most = run.config.evaluate.get("train_rows") or 0  # a run of before it was a setting has none
+    if not most or not path.is_file():
+        return []
+    rows = read_rows(path)
+    return [rows[i] for i in draw_stratified(rows, most, run.config.run.seed)]
 
 
 def _wanted(run: Run) -> dict[str, Path]:
     made = checkpoint_folders(Path(run.config.evaluate.of or run.folder), run.config.flywheel.iterations)
     return wanted_checkpoints({"base": run.base} | made, run.config.evaluate.stages)
+
+
+def _score_splits(
+    run: Run,
+    work: Path,
+    splits: Mapping[str, Sequence[Mapping[str, Any]]],
+    answers: Mapping[str, Mapping[str, Sequence[str]]],
+) -> None:
+    _score(run, work, splits["test"], answers["test"])
+    if "train" in splits:
+        records = score_answers(splits["train"], answers["train"])
+        write_json(work / "records_train.json", records)
+        write_json(work / "summary_train.json", summarise(records))
 
 
 def _score(

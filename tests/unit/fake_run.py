@@ -149,6 +149,10 @@ def make_run(folder: Path, seed: int = 1, test_accuracy: tuple[float, ...] = (0.
         out.mkdir(parents=True)
         (out / "records.json").write_text(json.dumps(records))
         (out / "summary.json").write_text(json.dumps(summarise(records)))
+        if stage not in BASELINES:
+            known = score_answers(train, {r["extra_info"]["row_id"]: [answer(r, 0.9, draw)] for r in train})
+            (out / "records_train.json").write_text(json.dumps(known))
+            (out / "summary_train.json").write_text(json.dumps(summarise(known)))
     steps = {name: {"seconds": seconds, "finished": 0.0} for name, seconds in state.items()}
     (folder / "state.json").write_text(json.dumps({"steps": steps}))
     return folder

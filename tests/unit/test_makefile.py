@@ -84,6 +84,7 @@ ONE_VALUE = [
     ("judge", ["RUN", "A", "B", "JUDGE", "ROWS"], [
         ["-m", "recipe.evaluation.judge", VALUE, VALUE, VALUE, "--judge", VALUE, "--rows", VALUE],
         ["-m", "recipe.pages.report", VALUE]]),
+    ("lineage", ["RUN", "ROW"], [["-m", "recipe.pages.lineage", VALUE, VALUE]]),
     ("report", ["RUN"], [["-m", "recipe.pages.report", VALUE]]),
     ("clusters", ["RUN", "MIN_SIZE"], [
         ["-m", "recipe.pages.clusters", "--run", VALUE, "--min-size", VALUE],
@@ -163,7 +164,7 @@ def test_make_report_takes_several_runs(make, names):
     ("target", "name"),
     [
         ("leakage", "RAW_DIR"), ("download", "RAW_DIR"), ("data", "OUT_DIR"), ("bench", "OUT_DIR"),
-        ("judge", "RUN"), ("report", "RUN"), ("clusters", "RUN"),
+        ("judge", "RUN"), ("lineage", "RUN"), ("report", "RUN"), ("clusters", "RUN"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_missing_is_named(make, target, name):

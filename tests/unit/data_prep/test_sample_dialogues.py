@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from data_prep import sample_dialogues
-from data_prep.corpora import read_corpora
+from data_prep import sample_lines
+from data_prep.corpora import SPLITS, read_corpora
 from data_prep.leakage import normalised, overlaps
-from data_prep.sample_dialogues import NAMES, SPLITS, dialogues, unlabelled, write_corpora
+from data_prep.sample_dialogues import dialogues, unlabelled, write_corpora
+from data_prep.sample_lines import NAMES
 from rewards.labels import LABELS
 
 SIZES = {"train": 1500, "dev": 300, "test": 600}
@@ -78,12 +79,9 @@ def test_no_word_decides(corpora):
                 for word in set(normalised(utterance.text).split()):
                     labels[word][utterance.label] += 1
         events = {
-            w
-            for frames in sample_dialogues.MANNERS.values()
-            for f in frames[1]
-            for w in normalised(f).split()
+            w for frames in sample_lines.MANNERS.values() for f in frames[1] for w in normalised(f).split()
         }
-        events |= {*sample_dialogues.GOOD, *sample_dialogues.BAD, "never", "not", "got", "i", "yes", "no"}
+        events |= {*sample_lines.GOOD, *sample_lines.BAD, "never", "not", "got", "i", "yes", "no"}
         for word in events & {w for w, c in labels.items() if c.total() >= 30}:
             assert labels[word].most_common(1)[0][1] < 0.8 * labels[word].total(), (corpus, word)
 
@@ -93,7 +91,7 @@ def test_no_word_decides(corpora):
     [("plain", 1, "joy"), ("plain", -1, "sadness"), ("you", -1, "anger"), ("secret", -1, "disgust")],
 )
 def test_the_product_of_the_signs_and_the_manner_give_the_feeling(manner, signs, feeling):
-    assert sample_dialogues.FEELINGS[manner][signs] == feeling
+    assert sample_lines.FEELINGS[manner][signs] == feeling
 
 
 def test_all_feelings_of_a_corpus_have_a_name():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from data_prep.experts.offline import WEIGHTS, guess_feelings, profile, respond, topic_of
-from data_prep.sample_dialogues import NAMES, dialogues
+from data_prep.sample_dialogues import dialogues
+from data_prep.sample_lines import NAMES
 from rewards.labels import corpus_labels
 from rewards.parse import parse_output
 

@@ -20,8 +20,8 @@ from recipe.evaluation.alarms import (
     warnings,
 )
 from recipe.evaluation.circularity import describe_group
+from recipe.evaluation.permutation_tests import paired_permutation
 from recipe.evaluation.rl_stages import RlStage
-from recipe.evaluation.statistics import paired_permutation
 from recipe.pages.circularity_section import moments, rl_stages_of
 from rewards.labels import LABELS
 from tests.unit.recipe.evaluation.test_circularity import SELF, rollout

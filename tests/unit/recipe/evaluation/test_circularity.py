@@ -156,10 +156,15 @@ def test_what_a_group_got_right(make_prompt_row):
     assert group.passed and group.vote_right is False and group.dialogue == "meld/d1"
     assert group.twin == pytest.approx((0.7 / 1.3 + 0.1 + 0.1 + 0.1 + 0) / 4)
     assert group.top_weight == pytest.approx((0.5 + 1 + 1) / 3) and group.named == pytest.approx(5 / 3)
+    assert group.gold_weight == pytest.approx(0.5 / 4)
+    assert group.sharp_one == pytest.approx((1.1 + 0.1 + 0.1) / 4)
+    assert group.sharp_three == pytest.approx((0.9 / 1.3 + 0.1 + 0.1 + 0.1) / 4)
+    # One answer of confidence 0.5 that is right, two of confidence 1 that are wrong.
+    assert describe_stage([group])["ece"] == pytest.approx((0.5 + 2 * 1.0) / 3)
     alone = describe_group([rollout({"joy": 1.0}), rollout({})], row)
     nobody = describe_group([rollout({}), rollout({})], row)
     assert alone.vote_right is True and nobody.vote_right is None and not nobody.passed
-    assert nobody.top_weight is None and nobody.named is None
+    assert nobody.top_weight is None and nobody.named is None and describe_stage([nobody])["ece"] is None
     found = describe_stage([group, alone, nobody])
     assert (found["pass_at_n"], found["vote_accuracy"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
     own = describe_group([rollout({"joy": 1.0})], make_prompt_row("b", lineage=SELF, label={"joy": 1.0}))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from recipe.evaluation.measures import MEASURES
+from recipe.evaluation.permutation_tests import paired_permutation
 from recipe.evaluation.results import read_evaluation
-from recipe.evaluation.statistics import paired_permutation
 from recipe.pages import compare, report
 from tests.unit.fake_run import make_run as make_full_run
 

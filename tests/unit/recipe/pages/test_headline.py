@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from recipe.evaluation.answers import score_answers
+from recipe.evaluation.intervals import bootstrap_intervals
 from recipe.evaluation.measures import summarise
-from recipe.evaluation.statistics import bootstrap_intervals
 from recipe.pages.headline import as_text, headline
 
 

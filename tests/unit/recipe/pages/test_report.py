@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from recipe.evaluation.gold_probability import gold_probability
 from recipe.evaluation.measures import MEASURES
 from recipe.evaluation.results import MEASURE_NAMES, read_evaluation, read_summaries
 from recipe.evaluation.rl_stages import groups_of, read_rl_stages
@@ -63,7 +64,12 @@ def test_the_page_takes_rewards_apart(run, page):
         assert f"<td>{table[key]:.3f}</td>" in part
     for words in ("pass@n", "majority vote right", "r2 of right minus wrong", "Cohen", "always neutral"):
         assert words in part
-    assert part.count("<figure>") == 4  # per RL step
+    assert part.count("<figure>") == 6  # per RL step
+    p_gold = part[part.index("<tr><th>p(gold)") :]
+    for name in ("records", "records_train"):
+        records = [r for r in read_evaluation(run, name)["rl"] if r["corpus"] == "meld"]
+        assert f"<td>{gold_probability(records)['meld'].mean:.3f}<span" in p_gold
+    assert f"</td><td>{sum(r['acc'] for r in records) / len(records):.3f}</td></tr>" in p_gold
     own = json.loads((run / "eval/rl/own_emotions.json").read_text())
     for corpus in ("meld", "iemocap", "emorynlp"):
         row = own["understanding"][corpus]
@@ -73,7 +79,9 @@ def test_the_page_takes_rewards_apart(run, page):
     assert f"<td>{sum(group.passed for group in gold) / len(gold):.3f}</td>" in part
     kept = json.loads((run / "eval/training.json").read_text())
     assert [len(kept["steps"][name]) for name in ("iter_1/rl", "iter_2/rl")] == [6, 6]
-    assert kept["steps"]["iter_1/rl"][0]["pass_at_n"] is not None and len(kept["buffers"]) == 3
+    assert len(kept["buffers"]) == 3
+    for key in ("pass_at_n", "twin", "sharp_one", "sharp_three", "gold_weight", "top_weight", "named", "ece"):
+        assert kept["steps"]["iter_1/rl"][0][key] is not None
     rows = page[page.index("responses right on gold rows") :]
     assert "rollout 2" in rows and "<td>iter_2</td>" in rows
 
@@ -108,6 +116,8 @@ def test_a_collapse_stands_on_the_page(tmp_path, run):
             r["parsed"] = json.dumps(json.loads(r["parsed"]) | {"last_emotions": {r["pred"]: 1.0}})
         path.write_text(json.dumps(records))
     text = html.unescape(write_report(planted).read_text())
+    titles = [alarm["title"] for alarm in json.loads((planted / "eval/alarms.json").read_text())]
+    assert any(title.startswith("the answers collapse") for title in titles)
     assert "WARNING</b>: the answers collapse: reward up, macro-F1 down" in text[: text.index("<h2")]
     assert "From after cold start to after RL the mean reward rose from 0.100 to 0.900" in text
 
@@ -284,6 +294,36 @@ def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, 
     (hurt / "state.json").write_text("{")
     with pytest.raises(ValueError, match=r"hurt/state.json: no JSON .*; write {\"steps\": {}} to it"):
         write_report(hurt)
+
+
+def test_judged_pairs_are_shown_with_the_judges_reasoning(run, tmp_path):
+    judged = shutil.copytree(run, tmp_path / "judged")
+    folder = judged / "judge/early_1_late_1"
+    folder.mkdir(parents=True)
+    shares = {"n": 1, "a": 0.0, "b": 1.0, "tie": 0.0, "p": 1.0, "first_place": 0.5}
+    aspect = {"judges": {"one": shares}, "kappa": {}, "alike": 3}
+    verdict = {"verdict": "b", "texts": ["First the person <b>.", "Once more."]}
+    content = {
+        "summary": {"a": "early_1", "b": "late_1", "pairs": 4, "left_out": 2, "set_aside": {},
+                    "aspects": {"expression": aspect}},
+        "pairs": {"meld:x": {"persona": {"name": "Ann", "profile": "is glad"}, "label": {"joy": 1.0},
+                             "context": [{"speaker": "Bob", "text": "Hi there."}],
+                             "a": "<think>hm</think>{early}", "b": "<think>so</think>{late}"}},
+        "verdicts-one": {"meld:x": {"expression": verdict}},
+    }  # fmt: skip
+    for name, value in content.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    text = write_report(judged).read_text()
+    assert "A/B judge: early in RL 1 against late in RL 1" in text
+    assert "Not asked about expression: 3 pairs that are alike in it." in text
+    assert "meld:x, label joy 1.00: expression late in RL 1 (one)" in text
+    for shown in (
+        "Bob: Hi there.",
+        "<pre>{early}</pre>",
+        "<pre>First the person &lt;b&gt;.</pre>",
+        "Once more.",
+    ):
+        assert shown in text
 
 
 def test_parts_of_a_step_are_means_without_the_first():

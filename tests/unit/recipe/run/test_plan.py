@@ -15,9 +15,9 @@ from recipe.run.plan import (
     architecture,
     count_rows,
     largest_micro_batch,
+    main,
     memory,
     micro_batch_tokens,
-    phases,
     render,
 )
 from recipe.run.shortcuts import CONF
@@ -121,35 +121,6 @@ def test_offloading_frees_the_gpu_while_it_generates():
     assert sum(need.rollout.values()) == pytest.approx((0.5 * 79.6 + 6) * GIB)
 
 
-def test_steps_tokens_and_hours_by_hand():
-    config = composed("plan.start_seconds=0", "evaluate.stages=[rl]")
-    found = phases(config, architecture(config), 22703, 5217)
-    cold, rl, played, retrained, *_, evaluation = found
-    assert [phase.name.split(",")[0] for phase in found] == [
-        "cold start (SFT)", "RL 1 (SELF-GRPO)", "self-play 1", "retraining 1 (SFT)",
-        "RL 2 (SELF-GRPO)", "self-play 2", "retraining 2 (SFT)", "evaluation", "evaluation",
-    ]  # fmt: skip
-    assert (cold.steps, cold.tokens) == (1000 // 64 * 2, 1000 // 64 * 2 * 64 * 1050)
-    assert cold.hours == pytest.approx(8 * QWEN3_8B * cold.tokens / (8 * 989e12 * 0.35) / 3600)
-    assert rl.steps == 15000 // 64 * 3
-    answers = rl.steps * 64 * 8
-    assert rl.tokens == answers * 1050
-    peak = 8 * 989e12 * 3600
-    seconds = (
-        2 * QWEN3_8B * answers * 350 / (peak * 0.04)  # decoding
-        + 2 * QWEN3_8B * rl.steps * 64 * 700 / (peak * 0.45)  # reading the prompts once
-        + 2 * 2 * QWEN3_8B * answers * 1050 / (peak * 0.45)  # old and reference log-probabilities
-        + 8 * QWEN3_8B * answers * 1050 / (peak * 0.35)  # update with checkpointing
-    )
-    assert rl.hours == pytest.approx(seconds)
-    # 8,000 dialogues of Table 2 go on for two turns of eight answers each.
-    assert (played.steps, played.tokens) == (2, 2 * 8000 * 8 * 1050)
-    reading, decoding = 2 * QWEN3_8B * 16000 * 700 / (peak * 0.45), 2 * QWEN3_8B * 16000 * 8 * 350
-    assert played.hours == pytest.approx(reading + decoding / (peak * 0.04))
-    assert retrained.steps == 23000 // 64 * 2  # the best response to every prompt of B
-    assert evaluation.steps == 21 and evaluation.tokens == 5217 * 1050
-
-
 def test_rows_are_counted_where_there_are_corpora():
     assert count_rows(composed()) == (22703, 5217)
     train, _, test = (
@@ -163,3 +134,10 @@ def test_the_page_names_model_cost_and_assumptions():
     page = render(composed("plan.dollars_per_gpu_hour=2"), architecture(composed()), 22703, 5217)
     assert "Qwen3-8B: 8.19 B parameters on 8 x h100-80gb" in page
     assert "WOULD NOT FIT" in page and "cost at 2 a GPU-hour" in page and "700 + 350 tokens" in page
+    assert "one RL step against the data sheet (989 TFLOP/s" in page
+
+
+def test_the_command_finds_its_configuration(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["plan", "MODEL=Qwen3-8B", "raw_dir=null"])
+    main()
+    assert "Qwen3-8B: 8.19 B parameters on 8 x h100-80gb" in capsys.readouterr().out

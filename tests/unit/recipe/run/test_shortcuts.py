@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from recipe.run import shortcuts
 from recipe.run.shortcuts import CONF, choose_hardware, count_gpus, expand
+from recipe.run.verl_settings import verl_settings
 
 
 def expanded(*arguments: str, **environment: str) -> dict[str, object]:
@@ -134,8 +135,27 @@ def test_the_cpu_profile_asks_for_no_gpu(monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(shortcuts.os.path, "exists", lambda path: path == "/dev/nvidiactl")
     assert count_gpus({"PROFILE": "cpu"}) == 0
     assert count_gpus({}) == count_gpus({"PROFILE": "gpu"}) == 4
+    monkeypatch.setattr(shortcuts.os.path, "exists", lambda path: False)
+    assert count_gpus({}) == 0  # no driver, so nothing that torch could count
+
+
+def test_composing_imports_neither_verl_nor_torch(imported_with):
+    """They take seven seconds, and `--cfg job`, a typing error and every check before a run would wait."""
+    compose = (
+        "hydra, recipe.run.shortcuts as s; "
+        "hydra.initialize_config_dir(str(s.CONF), version_base=None).__enter__(); "
+        "config = hydra.compose('self_emo', s.expand(['MODEL=tiny'], {})); assert config.critic"
+    )
+    assert imported_with(compose) == {"recipe"}
+
+
+def test_hydra_says_where_verl_is_missing(monkeypatch):
+    assert Path(verl_settings().removeprefix("file://"), "ppo_trainer.yaml").is_file()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert verl_settings() == "pkg://verl.trainer.config"
 
 
 def test_the_platform_follows_the_hardware():

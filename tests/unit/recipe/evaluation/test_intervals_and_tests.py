@@ -13,18 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from recipe.evaluation.checkpoint_tests import changes, compare
+from recipe.evaluation.intervals import bootstrap_intervals, clustered_mean, describe_interval
 from recipe.evaluation.measures import INVALID, MEASURES, summarise
-from recipe.evaluation.statistics import (
-    across_runs,
-    bootstrap_intervals,
-    changes,
-    clustered_mean,
-    compare,
-    describe_interval,
-    holm,
-    paired_permutation,
-    unpaired_permutation,
-)
+from recipe.evaluation.permutation_tests import holm, paired_permutation, unpaired_permutation
+from recipe.evaluation.seeds import across_runs
 from rewards.labels import LABELS
 
 
