@@ -18,7 +18,7 @@ from typing import Any
 from scipy import stats
 
 from data_prep.experts.client import Answers, ExpertError, Request, Settings, ask_all, load_experts
-from data_prep.experts.personas import read_profiles
+from data_prep.experts.reading import read_dictionaries
 from data_prep.files import cache_dir, write_json, write_text
 from data_prep.rows import read_rows
 from recipe.evaluation.results import is_checkpoint, scored_stages
@@ -40,17 +40,39 @@ _PROMPT = Path(__file__).with_name("judge_prompt")
 
 
 def read_verdict(text: str) -> dict[str, str]:
-    """Aspect -> "1", "2" or "tie", from the dictionary that a judge's answer ends with.
+    """Aspect -> "1", "2" or "tie", from the dictionary of a judge's answer; a note may follow it.
 
     Raises:
-        ValueError: what is wrong with the answer.
+        ValueError: what is wrong with the answer; also where two dictionaries of it contradict each other.
     """
-    found = {key: value.strip().lower() for key, value in read_profiles(text).items()}
-    if set(found) != set(ASPECTS):
+    found = [_folded(dictionary) for dictionary in read_dictionaries(text)]
+    if not found:
+        raise ValueError("the answer ends with no dictionary")
+    verdicts = [
+        {aspect: _verdict(one[aspect]) for aspect in ASPECTS} for one in found if set(one) == set(ASPECTS)
+    ]
+    if not verdicts:
         raise ValueError(f"the dictionary must have the keys {' and '.join(ASPECTS)}, and no other")
-    if wrong := [value for value in found.values() if value not in ("1", "2", "tie")]:
-        raise ValueError(f'{wrong[0]!r} is no verdict; each must be "1", "2" or "tie"')
+    if any(verdict != verdicts[0] for verdict in verdicts):
+        raise ValueError("two dictionaries contradict each other; the answer must hold one")
+    return verdicts[0]
+
+
+def _folded(dictionary: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key.strip().casefold(): value for key, value in dictionary.items()}
+    if len(found) < len(dictionary):
+        raise ValueError("the dictionary names an aspect twice")
     return found
+
+
+def _verdict(value: Any) -> str:
+    """What is meant by a number, or a word in any case."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    said = str(value).strip().rstrip(".").casefold() if isinstance(value, str | int) else ""
+    if isinstance(value, bool) or said not in ("1", "2", "tie"):
+        raise ValueError(f'{str(value)[:40]!r} is no verdict; each must be "1", "2" or "tie"')
+    return said
 
 
 def combine(a_first: str, b_first: str) -> str:

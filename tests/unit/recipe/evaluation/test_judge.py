@@ -58,6 +58,25 @@ def test_a_winner_must_win_in_both_places(a_first, b_first, verdict):
     assert judge.combine(a_first, b_first) == verdict
 
 
+VERDICT = '{"understanding": 1, "expression": "Tie"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        VERDICT,
+        '{"Understanding": "1", "EXPRESSION": " TIE. "}',
+        "{'understanding': 1.0, 'expression': 'tie'}",
+        f"<think>{VERDICT.replace('1', '2')}</think>{VERDICT}",  # a draft
+        f"```json\n{VERDICT}\n```\nNote: {{both}} answers are short.",
+        f"{VERDICT}\nSo, once more: {VERDICT}",
+        "{" + VERDICT + "}",  # braces doubled by a template
+    ],
+)
+def test_verdicts_that_mean_one_thing_are_read(text):
+    assert judge.read_verdict(text) == {"understanding": "1", "expression": "tie"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -65,7 +84,12 @@ def test_a_winner_must_win_in_both_places(a_first, b_first, verdict):
         ('{"understanding": "1"}', "understanding and expression"),
         ('{"understanding": "1", "expression": "3"}', "'3' is no verdict"),
         ('{"understanding": "1", "expression": "2", "why": "x"}', "and no other"),
-        ('{"understanding": 1, "expression": "2"}', "names to text"),
+        ('{"understanding": true, "expression": "2"}', "'True' is no verdict"),
+        ('{"understanding": 1.5, "expression": "2"}', "'1.5' is no verdict"),
+        ('{"understanding": "both", "expression": null}', "'both' is no verdict"),
+        (f"{VERDICT} No: {VERDICT.replace('1', '2')}", "contradict each other"),
+        ('{"understanding": 1, "expression": 2, "Understanding": 2}', "an aspect twice"),
+        ('{"understanding": 1, "expression": 2, "understanding": 2}', "'understanding' twice"),
     ],
 )
 def test_an_answer_that_is_no_verdict_is_named(text, said):
