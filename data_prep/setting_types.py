@@ -1,4 +1,4 @@
-"""Types of settings that say in words what they take, for models of pydantic, and the faults that these find."""
+"""Types of settings that say in words what they take, for pydantic, and the faults that it finds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from pydantic import PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
+
+
+def _fault(wanted: str) -> PydanticCustomError:
+    return PydanticCustomError("setting", wanted)  # type: ignore[arg-type]  # wants a literal
 
 
 def _validated(fits: Callable[[Any], bool], wanted: str) -> PlainValidator:
     def check(value: Any) -> Any:
         if not fits(value):
-            raise ValueError(f"must be {wanted}")
+            raise _fault(wanted)
         return value
 
     return PlainValidator(check)
@@ -21,7 +26,7 @@ def _validated(fits: Callable[[Any], bool], wanted: str) -> PlainValidator:
 
 def whole(least: int, most: float = math.inf) -> PlainValidator:
     """A whole number from ``least`` to ``most``; true and 1.0 are none."""
-    wanted = f"a whole number{_range(least, most)}"
+    wanted = f"must be a whole number{_range(least, most)}"
     return _validated(lambda value: type(value) is int and least <= value <= most, wanted)
 
 
@@ -33,12 +38,13 @@ def number(least: float, most: float = math.inf, *, above: bool = False) -> Plai
             return False
         return (least < value if above else least <= value) and value <= most
 
-    return _validated(fits, f"a number{_range(least, most, above)}")
+    return _validated(fits, f"must be a number{_range(least, most, above)}")
 
 
 def one_of(*words: str) -> PlainValidator:
     """One of these words."""
-    return _validated(lambda value: isinstance(value, str) and value in words, " or ".join(words))
+    wanted = f"is none of its values; choose {' or '.join(words)}"
+    return _validated(lambda value: isinstance(value, str) and value in words, wanted)
 
 
 def _range(least: float, most: float, above: bool = False) -> str:
@@ -48,8 +54,10 @@ def _range(least: float, most: float, above: bool = False) -> str:
 
 
 def _text(value: Any) -> str:
+    if value == "???":
+        raise _fault("must be given")
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
-        raise ValueError("must be text; put quotes around it")
+        raise _fault("must be text; put quotes around it")
     return str(value)  # a run may be called 2026
 
 
@@ -57,11 +65,11 @@ def _words(value: Any) -> list[str]:
     """A word where a list is meant is a list of one."""
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list | tuple) or not all(isinstance(word, str) and word for word in found):
-        raise ValueError("must be a list, such as [one,two]")
+        raise _fault("must be a list, such as [one,two]")
     return list(found)
 
 
-Switch = Annotated[bool, _validated(lambda value: isinstance(value, bool), "true or false")]
+Switch = Annotated[bool, _validated(lambda value: isinstance(value, bool), "must be true or false")]
 Text = Annotated[str, PlainValidator(_text)]
 Words = Annotated[list[str], PlainValidator(_words)]
 Count = Annotated[int, whole(1)]
@@ -83,16 +91,16 @@ def _in_words(fault: Any, prefix: str, known: list[str]) -> str:
     name = prefix + ".".join(map(str, fault["loc"]))
     kind, given = fault["type"], fault["input"]
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(name, [k for k in known if k != name], n=1, cutoff=0.6)
         return f"there is no setting {name}" + (f"; {near[0]} is near" if near else "")
     if kind in ("missing", "missing_argument"):
         return f"{name} is missing"
-    if kind == "value_error":
-        said = str(fault["ctx"]["error"])
-        # What belongs to several settings names them itself; of a key only the name is shown.
-        if not said.startswith("must be "):
-            return said
-        return f"{name} {said}" if name.endswith(".key") else f"{name}={shown(given)} {said}"
+    if kind == "value_error":  # of several settings together; names them itself
+        return str(fault["ctx"]["error"])
+    if kind == "secret":
+        return f"{name} {fault['msg']}"
+    if kind == "setting":
+        return f"{name}={shown(given)} {fault['msg']}"
     return f"{name}={shown(given)} must be settings by name, such as {{a: 1}}"
 
 

@@ -219,7 +219,7 @@ class _Asker:
     async def _uncut(
         self, request: Request, endpoint: Endpoint, client: Any, messages: list[dict[str, str]]
     ) -> tuple[dict[str, Any], str | None]:
-        """An answer and what is wrong with it; one that was cut is asked for with more room, up to the cap."""
+        """An answer and what is wrong with it; a cut one is asked for with more room, up to the cap."""
         room = self.settings.max_tokens
         while True:
             answer = await self._answer(endpoint, client, messages, room)
@@ -236,7 +236,7 @@ class _Asker:
         self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
     ) -> dict[str, Any]:
         """The answer to ``messages`` in at most ``room`` tokens, from disk or from the endpoint: ``text`` and
-        whether it was ``cut``, or why it was ``refused``, which is not kept: another time it may go better."""
+        whether it was ``cut``; or why it was ``refused``, which is not kept."""
         path = self._path(endpoint, messages, room)
         if known := _kept(path):
             self.answers.cached += 1
@@ -330,8 +330,8 @@ class _Asker:
             raise ExpertError(f"{where} refuses {key} ({said}); check it")
         if status == 402:
             raise ExpertError(
-                f"{where} wants to be paid ({said}). Every answer so far is kept: top up the account, then run "
-                "the same command again"
+                f"{where} wants to be paid ({said}). Every answer so far is kept: top up the account, then "
+                "run the same command again"
             )
         if status == 404:
             raise ExpertError(
@@ -339,8 +339,8 @@ class _Asker:
             )
         if status and _passes(status):
             raise ExpertError(
-                f"{where} still answers status {status} after {self.settings.retries} retries ({said}); every "
-                "answer so far is kept: run the same command again later"
+                f"{where} still answers status {status} after {self.settings.retries} retries ({said}); "
+                "every answer so far is kept: run the same command again later"
             )
         remedy = ""
         if status == 403:
@@ -379,7 +379,7 @@ def _body(error: Any) -> Any:
 
 
 def _kept(path: Path) -> dict[str, Any] | None:
-    """An answer on disk; None where there is none, or a file that is broken or of an older version's refusal."""
+    """An answer on disk; None where there is none, the file is broken, or it holds a refusal."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

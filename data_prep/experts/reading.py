@@ -29,12 +29,10 @@ def read_dictionary(text: str) -> dict[str, Any]:
         ValueError: there is none, a key stands in it twice or is no text; the message can be shown to the
             model.
     """
-    last = None
-    for last in read_dictionaries(text):
-        pass
-    if last is None:
+    found = list(read_dictionaries(text))
+    if not found:
         raise ValueError("the answer ends with no dictionary")
-    return last
+    return found[-1]
 
 
 def read_dictionaries(text: str) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, PlainValidator, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from data_prep.masking import masked_url
 from data_prep.setting_types import Count, faults, number, one_of, whole
@@ -25,7 +26,8 @@ class ExpertError(ValueError):
 
 def _variable(value: Any) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError("must be the name of the environment variable that holds the key, not the key")
+        wanted = "must be the name of the environment variable that holds the key, not the key"
+        raise PydanticCustomError("secret", wanted)
     return value
 
 

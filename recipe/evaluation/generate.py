@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from data_prep.rows import read_rows
 from recipe.draws import draw_stratified
 from recipe.evaluation import entropy
 from recipe.evaluation.answers import read_answers
+from recipe.run.files import read_json
 
 #: Rows -> for one batch after the other: row_id -> the answers to it.
 Batches = Callable[[Sequence[dict[str, Any]]], Iterator[dict[str, list[str]]]]
@@ -109,20 +111,27 @@ def generate_answers(config: Any) -> None:
 
 
 def _answer(config: Any, rows: list[dict[str, Any]], checkpoint: str, out: Path) -> Iterator[int]:
-    """Answer what is not answered yet, batch by batch; yields how many prompts are done."""
-    size = config.evaluate.batch_rows
-    todo = [i for i in range(0, len(rows), size) if not (out / f"part_{i:08d}.parquet").exists()]
+    """Answer what is not answered yet, batch by batch; yields how many prompts are done.
+
+    What an earlier attempt left counts if it was drawn alike, whatever the size of its batches.
+    """
+    samples = config.evaluate.samples
+    sampling = Sampling(samples, config.evaluate.temperature if samples > 1 else 0.0)
+    if read_json(out / "sampling.json", asdict(sampling)) != asdict(sampling):
+        shutil.rmtree(out)
+    done = read_answers(out) if out.exists() else {}
+    todo = [i for i, row in enumerate(rows) if row["extra_info"]["row_id"] not in done]
     if not todo:
         yield len(rows)
         return
     out.mkdir(parents=True, exist_ok=True)
-    samples = config.evaluate.samples
-    sampling = Sampling(samples, config.evaluate.temperature if samples > 1 else 0.0)
+    write_json(out / "sampling.json", asdict(sampling))
     with answering(config, checkpoint, sampling) as answer:
-        for i in todo:
-            for answers in answer(rows[i : i + size]):
+        for first in range(0, len(todo), size := config.evaluate.batch_rows):
+            places = todo[first : first + size]
+            for answers in answer([rows[i] for i in places]):
                 table = [{"row_id": row_id, "answers": texts} for row_id, texts in answers.items()]
-                part = out / f"part_{i:08d}.tmp"
+                part = out / f"part_{places[0]:08d}.tmp"
                 pq.write_table(pa.Table.from_pylist(table), part)
-                part.replace(out / f"part_{i:08d}.parquet")
-            yield min(i + size, len(rows))
+                part.replace(out / f"part_{places[0]:08d}.parquet")
+            yield len(rows) - len(todo) + first + len(places)

@@ -30,6 +30,7 @@ from omegaconf import DictConfig
 from data_prep.corpora import read_corpora
 from recipe.models.named import resolve
 from recipe.run.files import checkpoint_folders, wanted_checkpoints
+from recipe.run.preflight import check_types
 from recipe.run.shortcuts import expand
 
 GIB = 2**30
@@ -338,6 +339,7 @@ def count_rows(config: Any) -> tuple[int, int]:
 @hydra.main(version_base=None, config_path="../conf", config_name="self_emo")
 def _plan(config: DictConfig) -> None:
     try:
+        check_types(config)
         print(render(config, architecture(config), *count_rows(config)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

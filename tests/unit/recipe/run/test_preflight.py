@@ -545,3 +545,25 @@ def test_an_error_is_one_line_on_the_command_line(root, tmp_path, monkeypatch, c
     assert ended.value.code == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and error[0].startswith("error: MODEL='nonsense'")
+
+
+def test_what_may_differ_in_a_resumed_run(configured, monkeypatch):
+    for name, value in {"BASE_URL": "http://h/v1", "MODEL": "m", "API_KEY": "k"}.items():
+        monkeypatch.setenv(f"EXPERT_{name}", value)
+    first = ("run.name=first", "expert=endpoint")
+    refused(configured(*first, "expert.max_cost=5"), "needs prices", error=ValueError)
+    refused(configured(*first, "expert.concurrency=0"), "concurrency=0 must be", error=ValueError)
+    folder, again = check(configured(*first)), (*first, "run.resume=true")
+    free = ("expert.max_cost=5", "expert.timeout=9", "expert.concurrency=1", "evaluate.samples=3")
+    prices = "expert.endpoints=[{name: expert, base_url: '${oc.env:EXPERT_BASE_URL,null}', "
+    prices += "model: '${oc.env:EXPERT_MODEL,null}', key: EXPERT_API_KEY, prompt_price: 1, answer_price: 2}]"
+    assert check(configured(*again, *free, prices)) == folder
+    refused(configured(*again, "expert.temperature=0.1"), "keeps its settings", "expert.temperature")
+    refused(configured(*again, prices.replace("name: expert", "name: x")), "expert.endpoints")
+
+
+def test_verl_s_types_are_checked_before_its_objects_are_made(configured):
+    refused(
+        configured("actor_rollout_ref.actor.use_kl_loss=perhaps", "+sft.optim.betas=0.9"),
+        "actor_rollout_ref.actor.use_kl_loss='perhaps' must be true or false",
+    )
