@@ -107,6 +107,11 @@ def spoken(text: str) -> str:
     return " ".join(_UNSPOKEN.sub("", _LINE_END.sub(" ", mended(text))).split())
 
 
+def has_visible(text: str) -> bool:
+    """Is anything of a text seen, when control and format characters and blank symbols are taken away?"""
+    return any(map(_is_visible, text))
+
+
 def _after_think(text: str) -> str:
     start, end = text.find(THINK_OPEN), text.find(THINK_CLOSE)
     if start < 0 or end < 0:
@@ -160,7 +165,7 @@ def _reply(reply: Any) -> str:
     if not isinstance(reply, str):
         raise Broken("empty_reply")
     reply = mended(reply)
-    if not any(map(_is_visible, reply[:MAX_REPLY_CHARS])):
+    if not has_visible(reply[:MAX_REPLY_CHARS]):
         raise Broken("empty_reply")
     if len(reply) > MAX_REPLY_CHARS:
         raise Broken("long_reply")

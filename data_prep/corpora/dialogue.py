@@ -6,7 +6,6 @@ A reader either yields whole, checked dialogues or raises :class:`DataError`; no
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,27 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.corpora.errors import DataError
+from data_prep.corpora.text import clean_name, clean_text
 from rewards.labels import corpus_labels
 
-
-class DataError(ValueError):
-    """Something in a corpus file cannot be used.
-
-    Args:
-        path: the file or folder at fault.
-        line: its 1-based line (a CSV header is line 1), None if the fault has no line.
-        problem: what is wrong.
-        remedy: what the user can do about it.
-    """
-
-    def __init__(self, path: str | Path, line: int | None, problem: str, remedy: str) -> None:
-        # All four go to args, so that the error survives pickling between worker processes.
-        super().__init__(str(path), line, problem, remedy)
-        self.path, self.line, self.problem, self.remedy = str(path), line, problem, remedy
-
-    def __str__(self) -> str:
-        where = self.path if self.line is None else f"{self.path}, line {self.line}"
-        return f"{where}: {self.problem}. Remedy: {self.remedy}."
+__all__ = [
+    "DataError", "Dialogue", "Row", "Utterance", "clean_name", "clean_text", "corpus_label", "csv_rows",
+    "read_csv_dialogues", "text_lines", "whole_number",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,39 +58,6 @@ class Row:
     def error(self, problem: str, remedy: str) -> DataError:
         """The error that names this row."""
         return DataError(self.path, self.line, problem, remedy)
-
-
-def _cp1252_leftovers() -> dict[int, str]:
-    # Bytes 0x80-0x9F read as latin-1 turn into invisible control characters; they were meant as cp1252.
-    table = {}
-    for byte in range(0x80, 0xA0):
-        char = bytes([byte]).decode("cp1252", errors="ignore")
-        if char:
-            table[byte] = char
-    return table
-
-
-_CP1252_LEFTOVERS = _cp1252_leftovers()
-# Unicode's control characters (category Cc, a closed set) and the replacement character.
-_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd]")
-
-
-def clean_text(text: str, path: str | Path, line: int) -> str:
-    """Text with every run of white space as one space and cp1252 leftovers as the characters they stand for.
-
-    Raises:
-        DataError: a control or replacement character is in the text: it was decoded wrongly before.
-    """
-    # The leftovers come first: U+0085, an ellipsis in cp1252, counts as white space for str.split.
-    clean = " ".join(text.translate(_CP1252_LEFTOVERS).split())
-    if found := _UNREADABLE.search(clean):
-        raise DataError(
-            path,
-            line,
-            f"unreadable character U+{ord(found[0]):04X}",
-            "restore the line from the original release, or save the file as UTF-8",
-        )
-    return clean
 
 
 def text_lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:

@@ -19,6 +19,7 @@ from data_prep.corpora.dialogue import (
     Dialogue,
     Row,
     Utterance,
+    clean_name,
     clean_text,
     corpus_label,
     text_lines,
@@ -89,7 +90,7 @@ def _turn(item: Any, scene: str, path: Path, lines: _Lines) -> tuple[int, Uttera
     speakers = item.get("speakers")
     if not isinstance(speakers, list) or not all(isinstance(one, str) for one in speakers):
         raise row.error(f"speakers of {name} is no list of names", _RELEASE)
-    speakers = [clean_text(one, path, row.line) for one in speakers]
+    speakers = [clean_name(one, path, row.line) for one in speakers]
     if not speakers or not all(speakers):
         raise row.error(f"{name} has no speaker", "fill in the name, or remove the utterance")
     words = clean_text(cells["transcript"], path, row.line)
