@@ -53,6 +53,7 @@ def answering(config: Any, checkpoint: str, sampling: Sampling) -> Iterator[Batc
     engines = [
         LLM(
             model=checkpoint,
+            trust_remote_code=False,
             dtype=rollout.dtype,
             enforce_eager=rollout.enforce_eager,
             gpu_memory_utilization=rollout.gpu_memory_utilization,

@@ -29,6 +29,7 @@ def convert_smollm2() -> Path:
         print("converting SmolLM2-135M-Instruct once ...", flush=True)
         source = Path(gguf.locate())
         options = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+        options |= {"trust_remote_code": False}
         model, tokenizer = (
             AutoModelForCausalLM.from_pretrained(**options),
             AutoTokenizer.from_pretrained(**options),

@@ -139,7 +139,7 @@ def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str]) -> Any:
     from recipe.models.serve import MODEL
 
     for checkpoint in checkpoints:  # now: two first requests at once would import transformers half
-        AutoTokenizer.from_pretrained(checkpoint.path)
+        AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
 
     app = FastAPI(title="SELF-EMO", docs_url=None, redoc_url=None)
     # A page of another site must not reach this one through a name that points here.
