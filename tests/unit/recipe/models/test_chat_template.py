@@ -134,18 +134,12 @@ def test_a_template_that_writes_the_date_is_told(with_template, capsys):
     assert "MODEL=m writes the date into every prompt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "slow",
-    [
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-        "{% macro again(n) %}{{ again(n)[:1] if n < 400 }}{{ again(n + 1)[:1] if n < 400 }}{% endmacro %}{{ again(0) }}",
-    ],
-)
-def test_a_template_that_does_not_end_is_refused(with_template, monkeypatch, slow):
+def test_a_template_that_does_not_end_is_refused(with_template, monkeypatch):
     monkeypatch.setattr(chat_template, "PATIENCE", 0.2)
     tokenizer = with_template("chatml")
-    tokenizer.chat_template = slow + tokenizer.chat_template
-    with pytest.raises(ModelError, match="MODEL=m does not end within 0.2 s|recursion"):
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    tokenizer.chat_template = endless + tokenizer.chat_template
+    with pytest.raises(ModelError, match="MODEL=m does not end within 0.2 s"):
         check_template(tokenizer, {}, "m")
 
 
