@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 MASK = "***"
+#: A reference by a function of OmegaConf that reads more than the settings themselves, such as `oc.env`.
+_OUTSIDE = re.compile(r"\$\{\s*(?!oc\.select\s*:)[\w.]+\s*:")
 
 # Variables of the environment by any of these words; settings, of which many are called `..._key` and name
 # a column, only by what can be nothing else.
@@ -31,6 +33,16 @@ def masked_url(text: str) -> str:
                     + (f"?{MASK}" if u["query"] else ""), text)  # fmt: skip
 
 
+def masked_words(command: str) -> str:
+    """A command line whose ``name=value`` words that give a credential hide it."""
+    hidden = re.sub(
+        r"(?P<name>[\w.]*?(?P<last>\w+))=(?P<value>[^\s'\"]+)",
+        lambda word: f"{word['name']}={MASK}" if is_secret(word["last"]) else word[0],
+        command,
+    )
+    return masked_url(hidden)
+
+
 def masked(value: Any, name: str = "") -> Any:
     """Plain containers without their credentials; references such as ``${oc.env:NAME}`` stay.
 
@@ -45,3 +57,12 @@ def masked(value: Any, name: str = "") -> Any:
     if not isinstance(value, str) or not value or value.startswith("${"):
         return value
     return MASK if is_secret(name) else masked_url(value)
+
+
+def without_outside(value: Any) -> Any:
+    """Plain containers in which nothing refers to the reader's environment; such a text is `MASK`."""
+    if isinstance(value, dict):
+        return {key: without_outside(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_outside(item) for item in value]
+    return MASK if isinstance(value, str) and _OUTSIDE.search(value) else value

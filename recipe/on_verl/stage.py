@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from data_prep.masking import MASK
 from recipe.run.flatten import load_config
 
 
@@ -70,6 +71,9 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     args = parser.parse_args()
     config = load_config(args.config)
+    for name, value in config.get("env", {}).items():
+        if value == MASK:  # a credential, which this process inherits
+            config.env[name] = os.environ[name]
     os.environ.update({key: str(value) for key, value in config.get("env", {}).items()})
     work = args.config.parent
     os.environ["VERL_FILE_LOGGER_PATH"] = str(work / "metrics.part.jsonl")

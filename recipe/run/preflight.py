@@ -18,8 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import find_corpora
 from data_prep.experts.client import settings_of
+from data_prep.masking import masked
 from data_prep.prompt import load_templates
-from recipe.run.files import checkpoint_folders, raw_dir_of, read_config
+from recipe.run.files import checkpoint_folders, raw_dir_of, read_own_config
 from recipe.run.flatten import flatten, plain
 from recipe.run.ray_nodes import check_address, check_cluster
 from recipe.run.schema import setting_faults
@@ -78,7 +79,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
     if address := os.environ.get("RAY_ADDRESS"):
         check_cluster(address, config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(masked(plain(config, resolve=False))), folder / "config.yaml")
     return folder
 
 
@@ -217,7 +218,7 @@ def _run_folder(config: DictConfig) -> Path:
         )
     if not (folder / "config.yaml").is_file():
         raise PreflightError(f"{folder} is no run: it has no config.yaml; give another NAME=...")
-    _check_same(read_config(folder), config)
+    _check_same(read_own_config(folder), config)
     return folder
 
 
@@ -245,8 +246,8 @@ def _check_same(old: DictConfig, new: DictConfig) -> None:
 
 
 def _settled(config: DictConfig) -> dict[str, Any]:
-    """A run's settings as they are compared, references left as they stand."""
-    settings = plain(config, resolve=False)
+    """A run's settings as they are compared: as they are written, references left as they stand."""
+    settings = masked(plain(config, resolve=False))
     for endpoint in settings.get("expert", {}).get("endpoints") or ():
         for name in _FREE_OF_ENDPOINTS:
             endpoint.pop(name, None)

@@ -1,4 +1,4 @@
-"""What a local stage starts is told to listen on this machine alone; a user's own word and a cluster's stay."""
+"""A local stage is told to listen on this machine alone; what a user says, and a cluster, stay."""
 
 from __future__ import annotations
 

@@ -567,3 +567,11 @@ def test_verl_s_types_are_checked_before_its_objects_are_made(configured):
         configured("actor_rollout_ref.actor.use_kl_loss=perhaps", "+sft.optim.betas=0.9"),
         "actor_rollout_ref.actor.use_kl_loss='perhaps' must be true or false",
     )
+
+
+def test_what_is_written_of_a_run_holds_no_credential_and_it_can_be_resumed(configured):
+    given = ("run.name=first", "+env.HF_TOKEN=planted", "+trainer.tracker='https://u:planted@h/x'")
+    folder = check(configured(*given))
+    assert "planted" not in (folder / "config.yaml").read_text()
+    config = configured(*given, "run.resume=true")
+    assert check(config) == folder and config.env.HF_TOKEN == "planted"
