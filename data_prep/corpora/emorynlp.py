@@ -60,7 +60,7 @@ def _speaker(row: Row) -> str:
     names = [clean_name(name, row.path, row.line) for name in names]
     if not all(names):
         raise _no_speakers(row, cell)
-    return " and ".join(names)
+    return emorynlp_json.joined(names, row)
 
 
 def _no_speakers(row: Row, cell: str) -> DataError:

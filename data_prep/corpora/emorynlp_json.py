@@ -28,8 +28,9 @@ from data_prep.corpora.dialogue import (
 #: Names of the splits in the file names.
 NAMES = {"train": "trn", "dev": "dev", "test": "tst"}
 
-_SCENE_ID = re.compile(r"s(\d+)_e(\d+)_c(\d+)", re.ASCII)
-_UTTERANCE_ID = re.compile(r"(s\d+_e\d+_c\d+)_u(\d+)", re.ASCII)
+_MOST_AT_ONCE = 50
+_SCENE_ID = re.compile(r"s(\d{1,9})_e(\d{1,9})_c(\d{1,9})", re.ASCII)
+_UTTERANCE_ID = re.compile(r"(s\d+_e\d+_c\d+)_u(\d{1,9})", re.ASCII)
 _RELEASE = "restore the file from the release"
 
 
@@ -98,7 +99,18 @@ def _turn(item: Any, scene: str, path: Path, lines: _Lines) -> tuple[int, Uttera
         raise row.error(f"empty utterance {name}", "fill in the text, or remove the utterance")
     label = corpus_label(row, "emotion", "emorynlp")
     number = int(match[2])
-    return number, Utterance(str(number), " and ".join(speakers), words, label)
+    return number, Utterance(str(number), joined(speakers, row), words, label)
+
+
+def joined(names: list[str], row: Row) -> str:
+    """Those who say a line together, as one speaker.
+
+    Raises:
+        DataError: there are more than ever speak at once.
+    """
+    if len(names) > _MOST_AT_ONCE:
+        raise row.error(f"{len(names):,} speakers of one utterance", _RELEASE)
+    return " and ".join(names)
 
 
 def _items(parent: Any, key: str, place: Row) -> list[Any]:

@@ -36,6 +36,10 @@ _IGNORED = re.compile(
 )
 
 
+#: Characters that no utterance and no name of a corpus has: a file that has them is another one, or broken.
+MOST_TEXT, MOST_NAME = 10_000, 200
+
+
 def clean_text(text: str, path: str | Path, line: int) -> str:
     """Text in one line, without invisible characters, cp1252 leftovers and double decoding mended.
 
@@ -43,9 +47,12 @@ def clean_text(text: str, path: str | Path, line: int) -> str:
         The text; empty where nothing of it would be seen.
 
     Raises:
-        DataError: a control or replacement character is in it, or it was decoded twice and what it said
-            cannot be told.
+        DataError: a control or replacement character is in it, it was decoded twice and what it said
+            cannot be told, or it is too long.
     """
+    if len(text) > MOST_TEXT:
+        problem = f"{len(text):,} characters where an utterance has at most {MOST_TEXT:,}"
+        raise DataError(path, line, problem, "restore the line from the original release")
     # The leftovers come first: U+0085, an ellipsis in cp1252, counts as white space for str.split.
     clean = _decoded_once(text.translate(_LEFTOVERS), path, line)
     clean = " ".join("".join(filter(_is_spoken, clean)).split())
@@ -64,7 +71,11 @@ def clean_name(name: str, path: str | Path, line: int) -> str:
     bare = "".join(char for char in _IGNORED.sub("", name) if unicodedata.category(char) != "Cf")
     if any(map(unicodedata.combining, bare)):  # an accent may be a character of its own, or part of a letter
         bare = unicodedata.normalize("NFC", bare)
-    return clean_text(bare, path, line)
+    clean = clean_text(bare, path, line)
+    if len(clean) > MOST_NAME:
+        problem = f"{len(clean):,} characters where names have at most {MOST_NAME}"
+        raise DataError(path, line, problem, "restore the line from the original release")
+    return clean
 
 
 def _is_spoken(char: str) -> bool:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from scipy import stats
 
@@ -266,7 +267,7 @@ def judge(folder: Path, a: str, b: str, settings: Settings, most: int | None = N
         path = write_text(target / "rejects.jsonl", lines)
         raise ValueError(f"no verdict can be used; what was said instead: {path}")
     for name, answers in got.items():
-        answers.write(target / f"verdicts-{name}", judges[name])
+        answers.write(target / f"verdicts-{quote(name, safe='')}", judges[name])
     summary = {"a": a, "b": b, "pairs": len(asked), "left_out": left_out, "alike": len(pairs) - len(asked)}
     summary["set_aside"] = set_aside
     summary["aspects"] = summarise(judges)

@@ -204,8 +204,9 @@ def _run_folder(config: DictConfig) -> Path:
         config.run.root = str(root)
         config.run.name = config.run.name or f"{config.base.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     name = str(config.run.name)
-    if Path(name).name != name or name.startswith("."):
-        raise PreflightError(f"run.name={name!r} must be a plain folder name")
+    plain_name = Path(name).name == name and not name.startswith(".") and name.isprintable()
+    if not plain_name or len(name.encode()) > 200:
+        raise PreflightError(f"run.name={name[:60]!r} must be a plain folder name of at most 200 bytes")
     folder = root / name
     if not folder.exists():
         if config.run.resume:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from data_prep.corpora import emorynlp, find_corpora, meld
@@ -139,3 +141,48 @@ def test_what_is_no_plain_list_of_names_is_refused(tmp_path, cell):
 
 def test_a_corpus_that_is_asked_for_by_a_word_is_a_list_of_one():
     assert list(find_corpora(SAMPLES, "meld")) == ["meld"]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (f"1,Hi,Ada,joy,positive,{'9' * 5000},0", "Dialogue_ID '9999"),
+        (f"1,Hi,Ada,joy,positive,0,{'9' * 19}", "is not a whole number"),
+        (
+            f"1,{'Hi ' * 40_000},Ada,joy,positive,0,0",
+            "120,000 characters where an utterance has at most 10,000",
+        ),
+        (f"1,Hi,{'A' * 201},joy,positive,0,0", "201 characters where names have at most 200"),
+        (f"1,{'Hi ' * 400_000},Ada,joy,positive,0,0", "a line of more than 1,000,000 bytes"),
+    ],
+)
+def test_what_no_release_has_is_refused_with_its_line_and_in_short(tmp_path, row, problem):
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, f"{MELD_HEADER}{MELD_ROW}{row}\n")
+    assert_error(caught.value, "train_sent_emo.csv", 3, problem)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_a_dialogue_of_thousands_is_refused_before_it_is_held(tmp_path):
+    people = "".join(f"1,Hi,A{i},joy,positive,0,{i}\n" for i in range(3000))
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, MELD_HEADER + people)
+    assert_error(caught.value, "train_sent_emo.csv", 202, "utterances or 200 people")
+    turns = "".join(f"1,Hi,A,joy,positive,0,{i}\n" for i in range(3000))
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, MELD_HEADER + turns)
+    assert_error(caught.value, "train_sent_emo.csv", 2002, "more than 2,000 utterances")
+    names = ", ".join(f"'A{i}'" for i in range(1000))
+    with pytest.raises(DataError) as caught:
+        read_emory(tmp_path, EMORY_HEADER + f'Hi,"[{names}]",mad,1,1,1,1\n')
+    assert_error(caught.value, "emorynlp_train_final.csv", 2, "where names have at most 200")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_where_a_file_belongs_is_no_file(tmp_path, make):
+    path = tmp_path / "meld/train_sent_emo.csv"
+    path.parent.mkdir()
+    make(path)
+    for use in (lambda: list(meld.read_split(path, "train")), lambda: find_corpora(tmp_path, ["meld"])):
+        with pytest.raises(DataError, match="train_sent_emo.csv: this is no file"):
+            use()

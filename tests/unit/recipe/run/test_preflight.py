@@ -387,7 +387,9 @@ def test_resuming_a_folder_that_is_no_run(configured, tmp_path):
     refused(configured("run.name=first", "run.resume=true"), str(tmp_path / "runs/first"))
 
 
-@pytest.mark.parametrize("name", ["'../x'", "a/b", "/tmp/x", ".hidden", "'..'"])
+@pytest.mark.parametrize(
+    "name", ["'../x'", "a/b", "/tmp/x", ".hidden", "'..'", "'a\tb'", "'a\x1b[2J'", "x" * 201]
+)
 def test_names_that_are_no_folder_names(configured, name):
     refused(configured(f"run.name={name}"), "run.name", "plain folder name")
 
