@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 
 def _fault(wanted: str) -> PydanticCustomError:
-    return PydanticCustomError("setting", wanted)  # type: ignore[arg-type]  # wants a literal
+    return PydanticCustomError("setting", wanted)
 
 
 def _validated(fits: Callable[[Any], bool], wanted: str) -> PlainValidator:

@@ -284,6 +284,7 @@ class _Asker:
         if self.settings.temperature is not None:
             options["temperature"] = self.settings.temperature
         problem = ""
+        said: Said | None
         for attempt in range(self.settings.retries + 1):
             if attempt:
                 await asyncio.sleep(min(0.5 * 2**attempt, 20.0))

@@ -65,7 +65,8 @@ def _written(message: Any) -> tuple[str, str]:
     """What a message says and what it thinks: ``content`` is a text, a list of parts, or nothing."""
     content = getattr(message, "content", None)
     parts = content if isinstance(content, list) else [content]
-    said, thought = [], []
+    said: list[str] = []
+    thought: list[str] = []
     for part in parts:
         if isinstance(part, str):
             said.append(part)

@@ -28,11 +28,10 @@ def convert_smollm2() -> Path:
 
         print("converting SmolLM2-135M-Instruct once ...", flush=True)
         source = Path(gguf.locate())
-        options = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-        options |= {"trust_remote_code": False}
+        options: dict[str, Any] = {"gguf_file": source.name, "trust_remote_code": False}
         model, tokenizer = (
-            AutoModelForCausalLM.from_pretrained(**options),
-            AutoTokenizer.from_pretrained(**options),
+            AutoModelForCausalLM.from_pretrained(str(source.parent), **options),
+            AutoTokenizer.from_pretrained(str(source.parent), **options),
         )
         logging.disable_progress_bar()
         write_folder(

@@ -149,10 +149,10 @@ def test_a_corpus_that_is_asked_for_by_a_word_is_a_list_of_one():
         (f"1,Hi,Ada,joy,positive,{'9' * 5000},0", "Dialogue_ID '9999"),
         (f"1,Hi,Ada,joy,positive,0,{'9' * 19}", "is not a whole number"),
         (
-            f"1,{'Hi ' * 40_000},Ada,joy,positive,0,0",
-            "120,000 characters where an utterance has at most 10,000",
+            f"1,{'Hi ' * 40_000},Ada,joy,positive,0,1",
+            "120,000 characters where an utterance has at most",
         ),
-        (f"1,Hi,{'A' * 201},joy,positive,0,0", "201 characters where names have at most 200"),
+        (f"1,Hi,{'A' * 201},joy,positive,0,1", "201 characters where names have at most 200"),
         (f"1,{'Hi ' * 400_000},Ada,joy,positive,0,0", "a line of more than 1,000,000 bytes"),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_dialogue_of_thousands_is_refused_before_it_is_held(tmp_path):
     names = ", ".join(f"'A{i}'" for i in range(1000))
     with pytest.raises(DataError) as caught:
         read_emory(tmp_path, EMORY_HEADER + f'Hi,"[{names}]",mad,1,1,1,1\n')
-    assert_error(caught.value, "emorynlp_train_final.csv", 2, "where names have at most 200")
+    assert_error(caught.value, "emorynlp_train_final.csv", 2, "1,000 speakers of one utterance")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
