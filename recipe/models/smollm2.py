@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from data_prep.files import cache_dir, write_folder
 from recipe.models.weights import ModelError
