@@ -220,17 +220,25 @@ class _Asker:
         self, request: Request, endpoint: Endpoint, client: Any, messages: list[dict[str, str]]
     ) -> tuple[dict[str, Any], str | None]:
         """An answer and what is wrong with it; a cut one is asked for with more room, up to the cap."""
+        answer, complaint = await self._checked(request, endpoint, client, messages, self.settings.max_tokens)
         room = self.settings.max_tokens
-        while True:
-            answer = await self._answer(endpoint, client, messages, room)
-            complaint = None if "refused" in answer else request.check(answer["text"])
-            if complaint is None or not answer.get("cut"):
-                return answer, complaint
+        while complaint is not None and answer.get("cut"):
+            name = "max_tokens" if room == self.settings.max_tokens else "max_tokens_cap"
+            why = f"it was cut at expert.{name}={room}, and {complaint}"
             larger = min(_MORE_ROOM * room, self.settings.max_tokens_cap)
             if larger <= room:
-                name = "max_tokens" if room == self.settings.max_tokens else "max_tokens_cap"
-                return answer, f"it was cut at expert.{name}={room}, and {complaint}"
-            room = larger
+                return answer, why
+            again, complaint = await self._checked(request, endpoint, client, messages, larger)
+            if "refused" in again:
+                return answer, f"{why}; with more room {again['refused']}"
+            answer, room = again, larger
+        return answer, complaint
+
+    async def _checked(
+        self, request: Request, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
+    ) -> tuple[dict[str, Any], str | None]:
+        answer = await self._answer(endpoint, client, messages, room)
+        return answer, None if "refused" in answer else request.check(answer["text"])
 
     async def _answer(
         self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
@@ -293,7 +301,9 @@ class _Asker:
                     model=endpoint.model, messages=messages, **options
                 )
             except openai.APIStatusError as error:
-                said = Said(refused=words_of(_body(error)), status=error.status_code)
+                said = Said(
+                    refused=words_of(error.body or error.response.text[:2_000]), status=error.status_code
+                )
                 retried = True  # by the client itself
             except openai.APIConnectionError as error:  # time-outs, too
                 raise ExpertError(
@@ -311,7 +321,7 @@ class _Asker:
             if said.refused is None:
                 return _as_kept(said, completion)
             # Here and not above: the client's exception holds the key where the endpoint repeats it.
-            if retried or attempt == self.settings.retries or not _passes(said.status):
+            if retried or attempt == self.settings.retries or not said.passes:
                 return self._refused(endpoint, where, said)
         raise ExpertError(
             f"{where} answers with {problem} instead of a chat completion; is base_url the address of an "
@@ -338,7 +348,7 @@ class _Asker:
             raise ExpertError(
                 f"{where} knows no model {endpoint.model!r}, or the address is wrong ({said}); check both"
             )
-        if status and _passes(status):
+        if answer.passes:
             raise ExpertError(
                 f"{where} still answers status {status} after {self.settings.retries} retries ({said}); "
                 "every answer so far is kept: run the same command again later"
@@ -367,16 +377,6 @@ class _Asker:
         }
         name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         return self.cache / name[:2] / f"{name}.json"
-
-
-def _passes(status: int | None) -> bool:
-    """May it be gone after a while? What the client retries by itself."""
-    return status is not None and (status in (408, 409, 429) or status >= 500)
-
-
-def _body(error: Any) -> Any:
-    """The body of an error: as JSON, or the beginning of its text where it is a page."""
-    return error.body or error.response.text[:2_000]
 
 
 def _kept(path: Path) -> dict[str, Any] | None:

@@ -28,6 +28,11 @@ class Said:
     refused: str | None = None
     status: int | None = None
 
+    @property
+    def passes(self) -> bool:
+        """May the refusal be gone after a while? What the client retries by itself."""
+        return self.status is not None and (self.status in (408, 409, 429) or self.status >= 500)
+
 
 def read_completion(completion: Any) -> Said | None:
     """The answer in a chat completion; None if it is no chat completion at all.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-#: Bytes of a request's body; the longest conversation that is let in has fewer.
+#: Bytes of a request's body; no model here reads as much.
 MOST_BYTES = 4_000_000
 _OWN = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?")
 

@@ -245,6 +245,10 @@ def test_an_answer_that_was_cut_is_asked_for_with_more_room_up_to_the_cap(server
     server.script = [cut] * 100
     (reject,) = ask_all(requests(1, check), asked, tmp_path / "b", "test").rejects
     assert reject["reason"] == "it was cut at expert.max_tokens_cap=1000, and it lacks a dictionary"
+    server.script = [cut, (400, {"error": {"message": "longer than the model"}})]
+    (reject,) = ask_all(requests(1, check), settings(server, reasks=0), tmp_path / "d", "test").rejects
+    assert "cut at expert.max_tokens=100" in reject["reason"] and "longer than the model" in reject["reason"]
+    server.script = [cut] * 100
     small = settings(server, max_tokens_cap=100, reasks=0)
     (reject,) = ask_all(requests(1, check), small, tmp_path / "c", "test").rejects
     assert "cut at expert.max_tokens=100" in reject["reason"]
