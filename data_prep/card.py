@@ -218,7 +218,7 @@ def _token_counter(folder: str | Path) -> Callable[[list[list[dict[str, str]]]],
     if not Path(folder).is_dir():
         raise ValueError(f"tokenizer {folder}: no such folder; name one that holds a tokenizer.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"tokenizer {folder} cannot be read: {str(error).splitlines()[0]}") from None
     if tokenizer.chat_template is None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rewards.parse import THINK_CLOSE, THINK_OPEN
 
 #: Folders of templates that come with the project: `full` says all that the paper asks for, `compact`
 #: leaves the instructions out, for a model that learns the task from examples alone.
@@ -16,6 +19,9 @@ _FIELDS = {
     "system": {"name", "profile", "labels", "theme"},
     "user": {"history", "last_speaker", "name", "theme"},
 }
+
+
+_TAGS = re.compile(f"{THINK_OPEN}|{THINK_CLOSE}")
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,16 @@ def render(
     texts = {"system": templates.system, "user": templates.user}
     if not theme:
         texts = {role: _without_theme(text) for role, text in texts.items()}
+    # Many tokenizers have a token for such a tag, and only an answer may open or close its block.
+    values = {name: broken_up(value, _TAGS) for name, value in values.items()}
     return [{"role": role, "content": text.format(**values)} for role, text in texts.items()]
+
+
+def broken_up(text: str, tokens: re.Pattern[str] | None) -> str:
+    """A text in which none of ``tokens`` stands: a space goes behind the first character of each."""
+    while tokens and tokens.search(text):  # a token may end like another one
+        text = tokens.sub(lambda found: f"{found[0][0]} {found[0][1:]}" if found[0][1:] else " ", text)
+    return text
 
 
 @functools.cache

@@ -20,6 +20,7 @@ import ray
 import requests
 import yaml
 
+from data_prep.masking import masked_url, masked_words
 from recipe.run.versions import commit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,7 +132,7 @@ def follow(client: Any, job: str, address: str) -> int:
     Returns:
         The job's own exit status; 130 after Ctrl-C.
     """
-    where = f"RAY_ADDRESS={address} JOB={job}"
+    where = f"RAY_ADDRESS={masked_url(address)} JOB={job}"
     client.get_job_status(job)  # of an unknown job the log's own error is unreadable
     try:
         asyncio.run(_print_logs(client, job))
@@ -166,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _act(args, own[cut + 1 :])
     except (SubmitError, RuntimeError) as error:  # Ray's client raises the latter, with the server's answer
-        print(f"error: {str(error).strip()}", file=sys.stderr)
+        print(f"error: {masked_url(str(error).strip())}", file=sys.stderr)
         return 2
 
 
@@ -190,7 +191,7 @@ def _act(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     with _code(ROOT / environment["working_dir"]) as folder:
         environment["working_dir"] = str(folder)
         client.submit_job(entrypoint=command, runtime_env=environment, submission_id=job)
-    print(f"submitted as {job}: {command}", flush=True)
+    print(f"submitted as {job}: {masked_words(command or '')}", flush=True)
     return follow(client, job, address)
 
 

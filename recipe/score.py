@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.prompt import load_templates
 from recipe.main import explain
-from recipe.run.files import checkpoint_folders, read_config, run_folder, wanted_checkpoints
+from recipe.run.files import checkpoint_folders, read_config, read_own_config, run_folder, wanted_checkpoints
 from recipe.run.shortcuts import CONF, expand
 
 
@@ -58,6 +58,7 @@ def _of_model(arguments: Sequence[str]) -> DictConfig:
 def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
     folder = run_folder(run)
     config = read_config(folder)
+    config.expert = read_own_config(folder).get("expert")  # who writes personas; asks for keys by their names
     names = {"RAW_DIR": "raw_dir", "NAME": "run.name"}
     dotted = [f"{names.get(key, key)}={value}" for key, _, value in (a.partition("=") for a in arguments)]
     free = ("evaluate.", "raw_dir=", "corpora=", "test_rows=", "run.")

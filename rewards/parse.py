@@ -104,7 +104,12 @@ def spoken(text: str) -> str:
     (Unicode Cc), characters that turn the direction of writing round and byte-order marks are left out, a
     half of a surrogate pair becomes U+FFFD. Joiners inside of words and emoji stay.
     """
-    return " ".join(_UNSPOKEN.sub("", _LINE_END.sub(" ", _mended(text))).split())
+    return " ".join(_UNSPOKEN.sub("", _LINE_END.sub(" ", mended(text))).split())
+
+
+def has_visible(text: str) -> bool:
+    """Is anything of a text seen, when control and format characters and blank symbols are taken away?"""
+    return any(map(_is_visible, text))
 
 
 def _after_think(text: str) -> str:
@@ -159,8 +164,8 @@ def _emotions(pairs: Any, spelling: dict[str, str], others: bool) -> dict[str, f
 def _reply(reply: Any) -> str:
     if not isinstance(reply, str):
         raise Broken("empty_reply")
-    reply = _mended(reply)
-    if not any(map(_is_visible, reply[:MAX_REPLY_CHARS])):
+    reply = mended(reply)
+    if not has_visible(reply[:MAX_REPLY_CHARS]):
         raise Broken("empty_reply")
     if len(reply) > MAX_REPLY_CHARS:
         raise Broken("long_reply")
@@ -217,8 +222,8 @@ def _has_tag(text: str) -> bool:
     return THINK_OPEN in text or THINK_CLOSE in text
 
 
-def _mended(text: str) -> str:
-    """The text without halves of surrogate pairs, which no file in UTF-8 can hold: joined, or U+FFFD."""
+def mended(text: str) -> str:
+    """A text without halves of surrogate pairs, which no file in UTF-8 can hold: joined, or U+FFFD."""
     if text.isascii():
         return text
     try:

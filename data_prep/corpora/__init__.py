@@ -27,7 +27,7 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
 
     Args:
         raw_dir: the folder with a folder for each corpus.
-        corpora: look for these only, and require them; None or empty takes what is there.
+        corpora: look for these only, and require them; None or empty takes what is there, a word is one.
 
     Raises:
         DataError: no such folder, no known corpus in it, one asked for is absent, one lacks a file, or
@@ -37,7 +37,7 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
     if not raw_dir.is_dir():
         wanted = f"set RAW_DIR=... to the folder that holds {_looked_for(LABELS)}"
         raise DataError(raw_dir, None, "no such folder", wanted)
-    asked = tuple(corpora or LABELS)
+    asked = (corpora,) if isinstance(corpora, str) else tuple(corpora or LABELS)
     unknown = [name for name in asked if name not in LABELS]
     if unknown:
         raise DataError(raw_dir, None, f"unknown corpus {unknown[0]!r}", f"choose among {', '.join(LABELS)}")

@@ -6,7 +6,6 @@ A reader either yields whole, checked dialogues or raises :class:`DataError`; no
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,27 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.corpora.errors import DataError
+from data_prep.corpora.text import clean_name, clean_text
 from rewards.labels import corpus_labels
 
-
-class DataError(ValueError):
-    """Something in a corpus file cannot be used.
-
-    Args:
-        path: the file or folder at fault.
-        line: its 1-based line (a CSV header is line 1), None if the fault has no line.
-        problem: what is wrong.
-        remedy: what the user can do about it.
-    """
-
-    def __init__(self, path: str | Path, line: int | None, problem: str, remedy: str) -> None:
-        # All four go to args, so that the error survives pickling between worker processes.
-        super().__init__(str(path), line, problem, remedy)
-        self.path, self.line, self.problem, self.remedy = str(path), line, problem, remedy
-
-    def __str__(self) -> str:
-        where = self.path if self.line is None else f"{self.path}, line {self.line}"
-        return f"{where}: {self.problem}. Remedy: {self.remedy}."
+__all__ = [
+    "DataError", "Dialogue", "Row", "Utterance", "clean_name", "clean_text", "corpus_label", "csv_rows",
+    "read_csv_dialogues", "text_lines", "whole_number",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,53 +60,31 @@ class Row:
         return DataError(self.path, self.line, problem, remedy)
 
 
-def _cp1252_leftovers() -> dict[int, str]:
-    # Bytes 0x80-0x9F read as latin-1 turn into invisible control characters; they were meant as cp1252.
-    table = {}
-    for byte in range(0x80, 0xA0):
-        char = bytes([byte]).decode("cp1252", errors="ignore")
-        if char:
-            table[byte] = char
-    return table
+#: Bytes of a line of a CSV file, digits of an id, people and utterances of a dialogue: far above what any
+#: release has, and a bound on the memory that a broken file takes.
+_MOST_BYTES, _MOST_DIGITS, _MOST_PEOPLE, _MOST_TURNS = 1_000_000, 18, 200, 2_000
 
 
-_CP1252_LEFTOVERS = _cp1252_leftovers()
-# Unicode's control characters (category Cc, a closed set) and the replacement character.
-_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd]")
-
-
-def clean_text(text: str, path: str | Path, line: int) -> str:
-    """Text with every run of white space as one space and cp1252 leftovers as the characters they stand for.
-
-    Raises:
-        DataError: a control or replacement character is in the text: it was decoded wrongly before.
-    """
-    # The leftovers come first: U+0085, an ellipsis in cp1252, counts as white space for str.split.
-    clean = " ".join(text.translate(_CP1252_LEFTOVERS).split())
-    if found := _UNREADABLE.search(clean):
-        raise DataError(
-            path,
-            line,
-            f"unreadable character U+{ord(found[0]):04X}",
-            "restore the line from the original release, or save the file as UTF-8",
-        )
-    return clean
-
-
-def text_lines(path: Path, fallback: str | None = None) -> Iterator[tuple[int, str]]:
+def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Iterator[tuple[int, str]]:
     r"""Yield (line number, line with its ``\n``) of a UTF-8 file, with or without a byte order mark.
 
     Args:
         path: the file.
         fallback: encoding of lines that are not UTF-8; None makes them an error.
+        most: bytes of a line; -1: any number.
 
     Raises:
-        DataError: the file cannot be opened or a line cannot be decoded.
+        DataError: the file cannot be opened, is none, or a line cannot be decoded or is too long.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(path, None, "this is no file", "put the file of the original release there")
     try:
         with path.open("rb") as file:
             # Decoding line by line names the exact line of a bad byte; a text file decodes in blocks.
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(iter(lambda: file.readline(most), b""), start=1):
+                if len(raw) == most:
+                    problem = f"a line of more than {most:,} bytes"
+                    raise DataError(path, number, problem, "restore the file of the original release")
                 yield number, _decode(raw, path, number, fallback)
     except OSError as error:
         raise DataError(
@@ -151,7 +115,7 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     Raises:
         DataError: empty file, a column missing or doubled, too few or too many fields, broken quotes.
     """
-    reader = csv.reader((line for _, line in text_lines(path)), strict=True)
+    reader = csv.reader((line for _, line in text_lines(path, most=_MOST_BYTES)), strict=True)
     try:
         header = [cell.strip() for cell in next((cells for cells in reader if cells), [])]
         if not any(header):
@@ -195,11 +159,10 @@ def _column_places(path: Path, line: int, header: list[str], columns: Sequence[s
 def whole_number(row: Row, column: str) -> int:
     """The id in a cell, a whole number from 0 on; anything else (``1.0`` too) is a DataError."""
     cell = row.cells[column].strip()
-    # Not int() alone: it also takes "1_0", "-1" and digits of other scripts.
-    if not (cell.isascii() and cell.isdigit()):
-        raise row.error(
-            f"{column} {cell!r} is not a whole number", "restore the id from the original release"
-        )
+    # Not int() alone: it also takes "1_0", "-1" and digits of other scripts, and no more than 4,300 digits.
+    if not (cell.isascii() and cell.isdigit()) or len(cell) > _MOST_DIGITS:
+        shown = repr(cell) if len(cell) <= 40 else f"{cell[:40]!r}..."
+        raise row.error(f"{column} {shown} is not a whole number", "restore the id from the original release")
     return int(cell)
 
 
@@ -259,6 +222,7 @@ def read_csv_dialogues(
         together = held.items()
     for dialogue, members in together:
         turns: dict[int, tuple[int, Utterance]] = {}
+        people: set[str] = set()
         for row in members:
             number = whole_number(row, "Utterance_ID")
             if number in turns:
@@ -268,6 +232,12 @@ def read_csv_dialogues(
                     "remove one of the two rows, or correct its id",
                 )
             turns[number] = (row.line, _utterance(row, number, corpus, speaker_of))
+            people.add(turns[number][1].speaker)
+            if len(turns) > _MOST_TURNS or len(people) > _MOST_PEOPLE:
+                raise row.error(
+                    f"a dialogue of more than {_MOST_TURNS:,} utterances or {_MOST_PEOPLE} people",
+                    "restore the ids of the dialogues from the original release",
+                )
         yield Dialogue(
             corpus=corpus,
             split=split,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.corpora import emorynlp_json
-from data_prep.corpora.dialogue import DataError, Dialogue, Row, clean_text, read_csv_dialogues
+from data_prep.corpora.dialogue import DataError, Dialogue, Row, clean_name, read_csv_dialogues
 from data_prep.corpora.found import SPLITS, Found, one_file_a_split
+
+_NAME = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""")
+_LIST = re.compile(rf"\s*\[\s*(?:{_NAME.pattern})(?:(?:\s*,\s*|\s+)(?:{_NAME.pattern}))*+\s*,?\s*\]\s*")
 
 LAYOUT = "emorynlp/emorynlp_{train,dev,test}_final.csv (or emotion-detection-{trn,dev,tst}.json)"
 
@@ -46,19 +50,20 @@ def read_split(path: str | Path, split: str) -> Iterator[Dialogue]:
 
 def _speaker(row: Row) -> str:
     cell = row.cells["Speaker"]
-    try:
-        names = ast.literal_eval(cell.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    if not _LIST.fullmatch(cell):
         raise _no_speakers(row, cell)
-    names = [clean_text(name, row.path, row.line) for name in names]
+    try:
+        # Name by name: Python would join two texts without a comma between them, as numpy prints lists.
+        names = [ast.literal_eval(quoted) for quoted in _NAME.findall(cell)]
+    except (ValueError, SyntaxError):  # of an escape
+        raise _no_speakers(row, cell) from None
+    names = [clean_name(name, row.path, row.line) for name in names]
     if not all(names):
         raise _no_speakers(row, cell)
-    return " and ".join(names)
+    return emorynlp_json.joined(names, row)
 
 
 def _no_speakers(row: Row, cell: str) -> DataError:
     return row.error(
-        f"speaker {cell!r} is no list of names", "write it as a Python list, such as ['First Last']"
+        f"speaker {cell[:60]!r} is no list of names", "write it as a Python list, such as ['First Last']"
     )

@@ -19,6 +19,7 @@ from data_prep.corpora.dialogue import (
     Dialogue,
     Row,
     Utterance,
+    clean_name,
     clean_text,
     corpus_label,
     text_lines,
@@ -27,8 +28,9 @@ from data_prep.corpora.dialogue import (
 #: Names of the splits in the file names.
 NAMES = {"train": "trn", "dev": "dev", "test": "tst"}
 
-_SCENE_ID = re.compile(r"s(\d+)_e(\d+)_c(\d+)", re.ASCII)
-_UTTERANCE_ID = re.compile(r"(s\d+_e\d+_c\d+)_u(\d+)", re.ASCII)
+_MOST_AT_ONCE = 50
+_SCENE_ID = re.compile(r"s(\d{1,9})_e(\d{1,9})_c(\d{1,9})", re.ASCII)
+_UTTERANCE_ID = re.compile(r"(s\d+_e\d+_c\d+)_u(\d{1,9})", re.ASCII)
 _RELEASE = "restore the file from the release"
 
 
@@ -89,7 +91,7 @@ def _turn(item: Any, scene: str, path: Path, lines: _Lines) -> tuple[int, Uttera
     speakers = item.get("speakers")
     if not isinstance(speakers, list) or not all(isinstance(one, str) for one in speakers):
         raise row.error(f"speakers of {name} is no list of names", _RELEASE)
-    speakers = [clean_text(one, path, row.line) for one in speakers]
+    speakers = [clean_name(one, path, row.line) for one in speakers]
     if not speakers or not all(speakers):
         raise row.error(f"{name} has no speaker", "fill in the name, or remove the utterance")
     words = clean_text(cells["transcript"], path, row.line)
@@ -97,7 +99,18 @@ def _turn(item: Any, scene: str, path: Path, lines: _Lines) -> tuple[int, Uttera
         raise row.error(f"empty utterance {name}", "fill in the text, or remove the utterance")
     label = corpus_label(row, "emotion", "emorynlp")
     number = int(match[2])
-    return number, Utterance(str(number), " and ".join(speakers), words, label)
+    return number, Utterance(str(number), joined(speakers, row), words, label)
+
+
+def joined(names: list[str], row: Row) -> str:
+    """Those who say a line together, as one speaker.
+
+    Raises:
+        DataError: there are more than ever speak at once.
+    """
+    if len(names) > _MOST_AT_ONCE:
+        raise row.error(f"{len(names):,} speakers of one utterance", _RELEASE)
+    return " and ".join(names)
 
 
 def _items(parent: Any, key: str, place: Row) -> list[Any]:

@@ -40,8 +40,9 @@ def one_file_a_split(
     """
     for path in paths.values():
         if not path.is_file():
+            problem = "this is no file" if path.exists() else "no such file"
             raise DataError(
-                path, None, "no such file", f"complete {path.parent.name}, or leave it out of the corpora"
+                path, None, problem, f"complete {path.parent.name}, or leave it out of the corpora"
             )
 
     def read(splits: Sequence[str]) -> Iterator[Dialogue]:

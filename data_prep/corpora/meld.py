@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.corpora.dialogue import Dialogue, Row, clean_text, read_csv_dialogues
+from data_prep.corpora.dialogue import Dialogue, Row, clean_name, read_csv_dialogues
 from data_prep.corpora.found import SPLITS, Found, one_file_a_split
 
 LAYOUT = "meld/{train,dev,test}_sent_emo.csv"
@@ -32,7 +32,7 @@ def read_split(path: str | Path, split: str) -> Iterator[Dialogue]:
 
 
 def _speaker(row: Row) -> str:
-    speaker = clean_text(row.cells["Speaker"], row.path, row.line)
+    speaker = clean_name(row.cells["Speaker"], row.path, row.line)
     if not speaker:
         raise row.error("empty speaker", "fill in the name, or restore the row from the original release")
     return speaker

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,75 +20,21 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_prep.experts.completion import Said, read_completion, words_of
+from data_prep.experts.settings import Endpoint, ExpertError, Settings, load_experts, settings_of
 from data_prep.files import write_json, write_text
+from rewards.parse import spoken
+
+__all__ = [
+    "Answers", "Endpoint", "ExpertError", "Request", "Settings", "ask_all", "load_experts", "settings_of"
+]  # fmt: skip
 
 #: Characters of a token, for the estimate before anything is asked; only a guess.
 _CHARS_PER_TOKEN = 3.5
-
-
-class ExpertError(ValueError):
-    """An endpoint cannot be used, or the budget is spent; the message names the remedy."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One expert.
-
-    Attributes:
-        name: for people and for the cache.
-        base_url: of the OpenAI-compatible interface, up to and including its version.
-        model: as the endpoint calls it.
-        key: name of the environment variable that holds the key; None where none is needed.
-        prompt_price, answer_price: for a million tokens, in any currency; 0 if unknown.
-    """
-
-    name: str
-    base_url: str
-    model: str
-    key: str | None = None
-    prompt_price: float = 0.0
-    answer_price: float = 0.0
-
-    def cost(self, prompt_tokens: float, answer_tokens: float) -> float:
-        """Price of so many tokens."""
-        return (prompt_tokens * self.prompt_price + answer_tokens * self.answer_price) / 1e6
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the experts are asked (``conf/expert``)."""
-
-    endpoints: Sequence[Endpoint]
-    concurrency: int = 8  # requests at once, over all endpoints
-    timeout: float = 120.0  # seconds of one request
-    retries: int = 5  # of a request that failed on the way: 429, 5xx, time-out, cut connection
-    reasks: int = 2  # of an answer that its check refused
-    max_tokens: int = 1024  # of one answer
-    temperature: float = 0.7
-    max_cost: float | None = None  # of all requests together; None: no cap
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Settings:
-        """From the configuration's ``expert`` node (without ``kind``).
-
-        Raises:
-            ExpertError: there is no endpoint, or one of them lacks its key in the environment.
-        """
-        values = {k: v for k, v in config.items() if k != "kind"}
-        endpoints = tuple(Endpoint(**e) for e in values.pop("endpoints", ()))
-        if not endpoints:
-            raise ExpertError("expert.endpoints is empty; name one, or use expert=offline")
-        if unset := [e.name for e in endpoints if not e.base_url or not e.model]:
-            raise ExpertError(
-                f"expert {', '.join(unset)} has no base_url or no model; set EXPERT_BASE_URL and "
-                "EXPERT_MODEL, or write them into conf/expert"
-            )
-        if missing := sorted({e.key for e in endpoints if e.key and not os.environ.get(e.key)}):
-            raise ExpertError(
-                f"the experts need keys in the environment, and {', '.join(missing)} is not set; set it, "
-                "choose another expert=..., or expert=offline for the stand-in that is no expert"
-            )
-        return cls(endpoints, **values)
+#: How many times as much room a cut answer is given, and after how many refusals without one answer an
+#: endpoint is given up.
+_MORE_ROOM, _REFUSALS = 4, 5
+_TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
 
 
 @dataclass(frozen=True)
@@ -155,8 +102,6 @@ class Answers:
 
     def count(self, answer: Mapping[str, Any], endpoint: Endpoint, messages: Sequence[Mapping]) -> float:
         """Add what an answer took; guessed from its letters where the endpoint does not say. Its price."""
-        if "refused" in answer:
-            return 0.0
         guess = sum(len(m["content"]) for m in messages), len(answer["text"])
         names = "prompt_tokens", "answer_tokens"
         prompt, written = (answer.get(k) or g / _CHARS_PER_TOKEN for k, g in zip(names, guess, strict=True))
@@ -165,36 +110,6 @@ class Answers:
         price = endpoint.cost(prompt, written)
         self.price += price
         return price
-
-
-def load_experts(name: str) -> Settings | None:
-    """The experts of a file of ``conf/expert``; None for the offline stand-in.
-
-    Raises:
-        ExpertError: there is no such file, or it cannot be used as it is.
-    """
-    from hydra import compose, initialize_config_dir
-
-    folder = Path(__file__).parents[2] / "conf"
-    known = sorted(path.stem for path in (folder / "expert").glob("*.yaml"))
-    if name not in known:
-        raise ExpertError(f"there is no expert {name!r}; choose {', '.join(known)}")
-    with initialize_config_dir(str(folder), version_base=None):
-        return settings_of(compose(f"expert/{name}").expert)
-
-
-def settings_of(config: Any) -> Settings | None:
-    """Checked settings of a composed ``expert`` node; None for the offline stand-in.
-
-    Raises:
-        ExpertError: as `Settings.of`.
-    """
-    from omegaconf import OmegaConf
-
-    if config.kind == "offline":
-        return None
-    content: Any = OmegaConf.to_container(config, resolve=True)
-    return Settings.of(content)
 
 
 def ask_all(requests: Sequence[Request], settings: Settings, cache: str | Path, title: str) -> Answers:
@@ -218,11 +133,15 @@ class _Asker:
         self.settings, self.cache = settings, cache
         self.answers = Answers()
         self.reserved = 0.0  # cost of requests on their way, at most
+        self.answered: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.denied = ""  # what was said with status 403: of one request, or of the key
 
     async def ask_all(self, requests: Sequence[Request], title: str) -> Answers:
         import openai
 
         settings = self.settings
+        settings.check_keys()
         clients = {
             e.name: openai.AsyncOpenAI(
                 base_url=e.base_url,
@@ -251,6 +170,8 @@ class _Asker:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 for client in clients.values():
                     await client.close()
+        if self.denied and not self.answers.texts:
+            raise ExpertError(self.denied)
         return self.answers
 
     def _endpoint(self, request: Request) -> Endpoint:
@@ -262,7 +183,7 @@ class _Asker:
         new, prompt, cost = 0, 0.0, 0.0
         for request in requests:
             endpoint = self._endpoint(request)
-            if self._path(endpoint, request.messages).exists():
+            if _kept(self._path(endpoint, request.messages, self.settings.max_tokens)):
                 continue
             tokens = sum(len(m["content"]) for m in request.messages) / _CHARS_PER_TOKEN
             new, prompt = new + 1, prompt + tokens
@@ -278,12 +199,11 @@ class _Asker:
         messages = [dict(m) for m in request.messages]
         text, complaint = "", None
         for _ in range(self.settings.reasks + 1):
-            answer = await self._answer(endpoint, client, messages)
+            answer, complaint_now = await self._uncut(request, endpoint, client, messages)
             if "refused" in answer:  # the endpoint will not answer this request, whatever is said
                 complaint = "; asked again: ".join(filter(None, [complaint, answer["refused"]]))
                 break
-            text = answer["text"]
-            complaint = request.check(text)
+            text, complaint = answer["text"], complaint_now
             if complaint is None:
                 self.answers.texts[request.name] = (endpoint.name, text)
                 return
@@ -291,22 +211,47 @@ class _Asker:
                 {"role": "assistant", "content": text or "(nothing)"},
                 {"role": "user", "content": f"That cannot be used: {complaint}. Answer again, completely."},
             ]
+        reason = spoken(complaint or "")  # it may quote the answer, and is shown
         self.answers.rejects.append(
-            {"name": request.name, "endpoint": endpoint.name, "reason": complaint or "", "answer": text}
+            {"name": request.name, "endpoint": endpoint.name, "reason": reason, "answer": text}
         )
 
+    async def _uncut(
+        self, request: Request, endpoint: Endpoint, client: Any, messages: list[dict[str, str]]
+    ) -> tuple[dict[str, Any], str | None]:
+        """An answer and what is wrong with it; a cut one is asked for with more room, up to the cap."""
+        answer, complaint = await self._checked(request, endpoint, client, messages, self.settings.max_tokens)
+        room = self.settings.max_tokens
+        while complaint is not None and answer.get("cut"):
+            name = "max_tokens" if room == self.settings.max_tokens else "max_tokens_cap"
+            why = f"it was cut at expert.{name}={room}, and {complaint}"
+            larger = min(_MORE_ROOM * room, self.settings.max_tokens_cap)
+            if larger <= room:
+                return answer, why
+            again, complaint = await self._checked(request, endpoint, client, messages, larger)
+            if "refused" in again:
+                return answer, f"{why}; with more room {again['refused']}"
+            answer, room = again, larger
+        return answer, complaint
+
+    async def _checked(
+        self, request: Request, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
+    ) -> tuple[dict[str, Any], str | None]:
+        answer = await self._answer(endpoint, client, messages, room)
+        return answer, None if "refused" in answer else request.check(answer["text"])
+
     async def _answer(
-        self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]]
+        self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
     ) -> dict[str, Any]:
-        """The answer to ``messages``, from disk or from the endpoint: ``text``, or why it was ``refused``."""
-        path = self._path(endpoint, messages)
-        if path.exists():
+        """The answer to ``messages`` in at most ``room`` tokens, from disk or from the endpoint: ``text`` and
+        whether it was ``cut``; or why it was ``refused``, which is not kept."""
+        path = self._path(endpoint, messages, room)
+        if known := _kept(path):
             self.answers.cached += 1
-            answer = json.loads(path.read_text(encoding="utf-8"))
-            self.answers.count(answer, endpoint, messages)
-            return answer
+            self.answers.count(known, endpoint, messages)
+            return known
         tokens = sum(len(m["content"]) for m in messages) / _CHARS_PER_TOKEN
-        most = endpoint.cost(tokens, self.settings.max_tokens)
+        most = endpoint.cost(tokens, room)
         cap = self.settings.max_cost
         if cap is not None and self.answers.cost + self.reserved + most > cap:
             raise ExpertError(
@@ -315,45 +260,51 @@ class _Asker:
             )
         self.reserved += most
         try:
-            answer = await self._request(endpoint, client, messages)
+            answer = await self._request(endpoint, client, messages, room)
         finally:
             self.reserved -= most
         self.answers.asked += 1
+        if "refused" in answer:
+            self._give_up_on(endpoint, answer["refused"])
+            return answer
+        self.answered[endpoint.name] += 1
         self.answers.cost += self.answers.count(answer, endpoint, messages)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, answer)
         return answer
 
+    def _give_up_on(self, endpoint: Endpoint, words: str) -> None:
+        """Raises `ExpertError` where an endpoint has only ever refused: it will refuse the others, too."""
+        self.refusals[endpoint.name] += 1
+        if self.refusals[endpoint.name] >= _REFUSALS and not self.answered[endpoint.name]:
+            raise ExpertError(
+                f"expert {endpoint.name} at {endpoint.address} refused the first {_REFUSALS} requests, the "
+                f"last of them because {words}"
+            )
+
     async def _request(
-        self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]]
+        self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
     ) -> dict[str, Any]:
         import openai
 
-        where = f"expert {endpoint.name} at {endpoint.base_url}"
+        where = f"expert {endpoint.name} at {endpoint.address}"
+        options: dict[str, Any] = {endpoint.limit_name: room}
+        if self.settings.temperature is not None:
+            options["temperature"] = self.settings.temperature
         problem = ""
+        said: Said | None
         for attempt in range(self.settings.retries + 1):
             if attempt:
                 await asyncio.sleep(min(0.5 * 2**attempt, 20.0))
             try:
                 completion = await client.chat.completions.create(
-                    model=endpoint.model,
-                    messages=messages,
-                    max_tokens=self.settings.max_tokens,
-                    temperature=self.settings.temperature,
+                    model=endpoint.model, messages=messages, **options
                 )
-            except (openai.AuthenticationError, openai.PermissionDeniedError):
-                raise ExpertError(f"{where} refuses the key in {endpoint.key}; check it") from None
-            except openai.NotFoundError:
-                raise ExpertError(
-                    f"{where} knows no model {endpoint.model!r}, or the address is wrong; check both"
-                ) from None
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                return {"refused": f"the endpoint refused the request (status {error.status_code})"}
-            except openai.APIStatusError as error:  # the client has retried it already
-                raise ExpertError(
-                    f"{where} still answers status {error.status_code} after {self.settings.retries} "
-                    "retries; every answer so far is kept: run the same command again later"
-                ) from None
+            except openai.APIStatusError as error:
+                said = Said(
+                    refused=words_of(error.body or error.response.text[:2_000]), status=error.status_code
+                )
+                retried = True  # by the client itself
             except openai.APIConnectionError as error:  # time-outs, too
                 raise ExpertError(
                     f"{where} cannot be reached ({type(error).__name__}, {self.settings.retries} retries). "
@@ -362,36 +313,83 @@ class _Asker:
             except (json.JSONDecodeError, openai.APIResponseValidationError, UnicodeDecodeError):
                 problem = "no JSON"  # cut off on the way: ask again
                 continue
-            text = _text_of(completion)
-            if text is not None:
-                usage = getattr(completion, "usage", None)
-                return {
-                    "text": text,
-                    "prompt_tokens": getattr(usage, "prompt_tokens", None),
-                    "answer_tokens": getattr(usage, "completion_tokens", None),
-                }
-            problem = "a web page" if isinstance(completion, str) else "JSON of another form"
+            else:
+                said, retried = read_completion(completion), False
+            if said is None:
+                problem = "a web page" if isinstance(completion, str) else "JSON of another form"
+                continue
+            if said.refused is None:
+                return _as_kept(said, completion)
+            # Here and not above: the client's exception holds the key where the endpoint repeats it.
+            if retried or attempt == self.settings.retries or not said.passes:
+                return self._refused(endpoint, where, said)
         raise ExpertError(
             f"{where} answers with {problem} instead of a chat completion; is base_url the address of an "
             "OpenAI-compatible interface, up to its version (.../v1)?"
         )
 
-    def _path(self, endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Path:
+    def _refused(self, endpoint: Endpoint, where: str, answer: Said) -> dict[str, Any]:
+        """What is said of a request that was refused.
+
+        Raises:
+            ExpertError: every other request would be, too.
+        """
+        status, words = answer.status, self._blanked(endpoint, answer.refused or "")
+        said = ": ".join(filter(None, [f"status {status}" if status else "", words]))
+        key = f"the key in {endpoint.key}" if endpoint.key else "a request without a key"
+        if status == 401:
+            raise ExpertError(f"{where} refuses {key} ({said}); check it")
+        if status == 402:
+            raise ExpertError(
+                f"{where} wants to be paid ({said}). Every answer so far is kept: top up the account, then "
+                "run the same command again"
+            )
+        if status == 404:
+            raise ExpertError(
+                f"{where} knows no model {endpoint.model!r}, or the address is wrong ({said}); check both"
+            )
+        if answer.passes:
+            raise ExpertError(
+                f"{where} still answers status {status} after {self.settings.retries} retries ({said}); "
+                "every answer so far is kept: run the same command again later"
+            )
+        remedy = ""
+        if status == 403:
+            self.denied = f"{where} denies it ({said}): the text may be blocked, or {key} may not do this"
+        elif "max_completion_tokens" in words:
+            remedy = "; set limit_name of expert.endpoints to max_completion_tokens"
+        elif "temperature" in words:
+            remedy = "; expert.temperature=null sends none"
+        return {"refused": f"the endpoint refused the request ({said}){remedy}"}
+
+    def _blanked(self, endpoint: Endpoint, words: str) -> str:
+        """An endpoint's words without the key, which some repeat."""
+        key = os.environ.get(endpoint.key) if endpoint.key else None
+        return words.replace(key, "[the key]") if key else words
+
+    def _path(self, endpoint: Endpoint, messages: Sequence[Mapping[str, str]], room: int) -> Path:
         asked = {
             "base_url": endpoint.base_url,
             "model": endpoint.model,
             "messages": [dict(m) for m in messages],
-            "max_tokens": self.settings.max_tokens,
+            "max_tokens": room,
             "temperature": self.settings.temperature,
         }
         name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         return self.cache / name[:2] / f"{name}.json"
 
 
-def _text_of(completion: Any) -> str | None:
-    """The answer's text; None if the endpoint sent something else than a chat completion."""
+def _kept(path: Path) -> dict[str, Any] | None:
+    """An answer on disk; None where there is none, the file is broken, or it holds a refusal."""
     try:
-        text = completion.choices[0].message.content
-    except (AttributeError, IndexError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
-    return text if isinstance(text, str) else "" if text is None else None
+    return found if isinstance(found, dict) and isinstance(found.get("text"), str) else None
+
+
+def _as_kept(said: Said, completion: Any) -> dict[str, Any]:
+    usage = getattr(completion, "usage", None)
+    taken = {name: getattr(usage, key, None) for name, key in _TAKEN.items()}
+    counted = {n: v for n, v in taken.items() if isinstance(v, int | float) and 0 < v < float("inf")}
+    return {"text": said.text} | counted | ({"cut": True} if said.cut else {})

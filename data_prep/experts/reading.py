@@ -4,31 +4,96 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import warnings
+from collections.abc import Iterator
 from typing import Any
+
+from rewards.parse import THINK_CLOSE
+
+#: Longer answers are cut here, and so many braces are tried: both far above what an answer needs, and
+#: together a bound on the time that the worst one takes.
+_MOST_CHARS, _MOST_TRIES = 100_000, 50
+
+_MARK = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'""", re.DOTALL)
+
+
+class _Repeated(ValueError):
+    """A dictionary names a key twice."""
 
 
 def read_dictionary(text: str) -> dict[str, Any]:
-    """The dictionary that an answer ends with; doubled braces, as templates leave them, are single ones.
+    """The last dictionary of an answer; doubled braces, as templates leave them, are single ones.
 
     Raises:
-        ValueError: there is none, or a key is no text; the message can be shown to the model.
+        ValueError: there is none, a key stands in it twice or is no text; the message can be shown to the
+            model.
     """
-    for form in (text, text.replace("{{", "{").replace("}}", "}")):
-        end = form.rfind("}")
-        for start in (i for i in range(end, -1, -1) if form[i] == "{"):
-            found = _read(form[start : end + 1])
-            if isinstance(found, dict):
-                if not all(isinstance(key, str) for key in found):
-                    raise ValueError("the keys of the dictionary must be text")
-                return found
-    raise ValueError("the answer ends with no dictionary")
+    found = list(read_dictionaries(text))
+    if not found:
+        raise ValueError("the answer ends with no dictionary")
+    return found[-1]
+
+
+def read_dictionaries(text: str) -> Iterator[dict[str, Any]]:
+    """All dictionaries of an answer, one after the other, without those of its think block.
+
+    Raises:
+        ValueError: a key stands in one of them twice, or is no text.
+    """
+    text = text.rpartition(THINK_CLOSE)[2][-_MOST_CHARS:]
+    at = 0
+    for start in [place for place, char in enumerate(text) if char == "{"][-_MOST_TRIES:]:
+        if start < at:
+            continue
+        end = _end_of(text, start)
+        found = _read(text[start:end]) if end else None
+        if found is None and end:
+            found = _read(text[start:end].replace("{{", "{").replace("}}", "}"))
+        if not isinstance(found, dict) or text[end:].lstrip().startswith(":"):  # the key of a broken one
+            continue
+        if not all(isinstance(key, str) for key in found):
+            raise ValueError("the keys of the dictionary must be text")
+        yield found
+        at = end
+
+
+def _end_of(text: str, start: int) -> int:
+    """Behind the brace that closes the one at ``start``; 0 if none does. Braces in quotes do not count."""
+    depth = 0
+    for mark in _MARK.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(mark[0], 0)
+        if depth == 0:
+            return mark.end()
+    return 0
 
 
 def _read(text: str) -> Any:
     """The value of JSON or a Python literal; None if it is neither."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            continue  # TypeError: a dictionary as a key
-    return None
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except _Repeated:
+        raise
+    except (ValueError, RecursionError):
+        pass
+    try:
+        with warnings.catch_warnings():  # of an odd escape
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text, mode="eval")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Dict):
+                _once((key.value, None) for key in node.keys if isinstance(key, ast.Constant))
+        return ast.literal_eval(tree)
+    except _Repeated:
+        raise
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None  # TypeError: a dictionary as a key
+
+
+def _once(pairs: Any) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Repeated(f"the dictionary names {str(key)[:60]!r} twice")
+        found[key] = value
+    return found

@@ -37,16 +37,19 @@ def measure(
     valid = list(_valid(rows, answers))
     means: dict[str, list[float]] = {key: [] for key in KEYS}
     if valid:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).to(device).eval()
+        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, trust_remote_code=False)
+        model = model.to(device).eval()
         for prompt, answer in valid:
             text = tokenizer.apply_chat_template(
                 prompt, add_generation_prompt=True, tokenize=False, **options
             )
             before = tokenizer(text, add_special_tokens=False)["input_ids"]
-            said = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+            said = tokenizer(
+                answer, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+            )
             ids = torch.tensor([before + said["input_ids"]], device=device)
             with torch.inference_mode():
                 logits = model(ids, logits_to_keep=len(said["input_ids"]) + 1).logits[0, :-1].float()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from data_prep.rows import read_rows
 from recipe.draws import draw_stratified
 from recipe.evaluation import entropy
 from recipe.evaluation.answers import read_answers
+from recipe.run.files import read_json
 
 #: Rows -> for one batch after the other: row_id -> the answers to it.
 Batches = Callable[[Sequence[dict[str, Any]]], Iterator[dict[str, list[str]]]]
@@ -51,6 +53,7 @@ def answering(config: Any, checkpoint: str, sampling: Sampling) -> Iterator[Batc
     engines = [
         LLM(
             model=checkpoint,
+            trust_remote_code=False,
             dtype=rollout.dtype,
             enforce_eager=rollout.enforce_eager,
             gpu_memory_utilization=rollout.gpu_memory_utilization,
@@ -115,27 +118,37 @@ def generate_answers(config: Any) -> None:
 def _answer(
     config: Any, splits: Mapping[str, list[dict[str, Any]]], checkpoint: str, out: Path
 ) -> Iterator[int]:
-    """Answer what is not answered yet, batch by batch; yields how many prompts are done."""
-    size = config.evaluate.batch_rows
-    batches = {
-        out / name / f"part_{i:08d}.parquet": rows[i : i + size]
-        for name, rows in splits.items()
-        for i in range(0, len(rows), size)
-    }
-    todo = {path: rows for path, rows in batches.items() if not path.exists()}
-    done = sum(len(rows) for path, rows in batches.items() if path not in todo)
-    if not todo:
+    """Answer what is not answered yet, batch by batch; yields how many prompts are done.
+
+    What an earlier attempt left counts if it was drawn alike, whatever the size of its batches.
+    """
+    samples, size = config.evaluate.samples, config.evaluate.batch_rows
+    sampling = Sampling(samples, config.evaluate.temperature if samples > 1 else 0.0)
+    if read_json(out / "sampling.json", asdict(sampling)) != asdict(sampling):
+        shutil.rmtree(out)
+    todo = {name: list(_unanswered(rows, out / name)) for name, rows in splits.items()}
+    left = sum(map(len, todo.values()))
+    done = sum(map(len, splits.values())) - left
+    if not left:
         yield done
         return
-    samples = config.evaluate.samples
-    sampling = Sampling(samples, config.evaluate.temperature if samples > 1 else 0.0)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "sampling.json", asdict(sampling))
     with answering(config, checkpoint, sampling) as answer:
-        for path, rows in todo.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for answers in answer(rows):
-                table = [{"row_id": row_id, "answers": texts} for row_id, texts in answers.items()]
-                part = path.with_suffix(".tmp")
-                pq.write_table(pa.Table.from_pylist(table), part)
-                part.replace(path)
-            done += len(rows)
-            yield done
+        for name, places in todo.items():
+            (out / name).mkdir(exist_ok=True)
+            for first in range(0, len(places), size):
+                batch = places[first : first + size]
+                for answers in answer([splits[name][i] for i in batch]):
+                    table = [{"row_id": row_id, "answers": texts} for row_id, texts in answers.items()]
+                    part = out / name / f"part_{batch[0]:08d}.tmp"
+                    pq.write_table(pa.Table.from_pylist(table), part)
+                    part.replace(part.with_suffix(".parquet"))
+                done += len(batch)
+                yield done
+
+
+def _unanswered(rows: Sequence[dict[str, Any]], folder: Path) -> Iterator[int]:
+    """Places of the rows that no file of ``folder`` answers."""
+    done = read_answers(folder) if folder.exists() else {}
+    return (i for i, row in enumerate(rows) if row["extra_info"]["row_id"] not in done)

@@ -14,7 +14,7 @@ from typing import Any
 from scipy import stats
 
 from data_prep.experts.client import Answers, Request
-from data_prep.experts.personas import read_profiles
+from data_prep.experts.reading import read_dictionaries
 from recipe.evaluation.judge_pairs import Pair
 from recipe.evaluation.kappa import cohen_kappa
 from rewards.parse import ParsedOutput
@@ -70,18 +70,37 @@ def _messages(pair: Pair, aspect: str, first: str, second: str) -> list[dict[str
 
 
 def read_verdict(text: str) -> str:
-    """ "1", "2" or "tie", from the dictionary that a judge's answer ends with.
+    """ "1", "2" or "tie", from the dictionary of a judge's answer; a note may follow it.
 
     Raises:
-        ValueError: what is wrong with the answer.
+        ValueError: what is wrong with the answer; also where two dictionaries of it contradict each other.
     """
-    found = read_profiles(text)
-    if set(found) != {"verdict"}:
+    found = [_folded(dictionary) for dictionary in read_dictionaries(text)]
+    if not found:
+        raise ValueError("the answer ends with no dictionary")
+    said = [_verdict(one["verdict"]) for one in found if set(one) == {"verdict"}]
+    if not said:
         raise ValueError("the dictionary must have the key verdict, and no other")
-    verdict = found["verdict"].strip().lower()
-    if verdict not in ("1", "2", "tie"):
-        raise ValueError(f'{verdict!r} is no verdict; it must be "1", "2" or "tie"')
-    return verdict
+    if any(verdict != said[0] for verdict in said):
+        raise ValueError("two dictionaries contradict each other; the answer must hold one")
+    return said[0]
+
+
+def _folded(dictionary: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key.strip().casefold(): value for key, value in dictionary.items()}
+    if len(found) < len(dictionary):
+        raise ValueError("the dictionary names a key twice")
+    return found
+
+
+def _verdict(value: Any) -> str:
+    """What is meant by a number, or a word in any case."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    said = str(value).strip().rstrip(".").casefold() if isinstance(value, str | int) else ""
+    if isinstance(value, bool) or said not in ("1", "2", "tie"):
+        raise ValueError(f'{str(value)[:40]!r} is no verdict; it must be "1", "2" or "tie"')
+    return said
 
 
 def _complaint(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Make prompts fit the model: over-long ones lose whole utterances, the oldest first."""
+"""Make prompts fit the model: over-long ones lose whole utterances, the oldest first; all are plain text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.prompt import PromptTemplates, render
+from recipe.models.special_tokens import plain_messages
 
 
 def fit_rows(
@@ -21,22 +22,28 @@ def fit_rows(
         templates: to render a shortened prompt again.
 
     Returns:
-        The rows and how many had to be cut. The last utterance is never cut.
+        The rows, their prompts without the tokenizer's control tokens (`recipe.models.special_tokens`), and
+        how many had to be cut. The last utterance is never cut.
 
     Raises:
         ValueError: a prompt does not fit even with its last utterance alone.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(model))
+    tokenizer = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
     options, limit = dict(config.data.apply_chat_template_kwargs), config.data.max_prompt_length
 
     def lengths(prompts: list[list[dict[str, str]]]) -> list[int]:
         texts = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False, **options)
         return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
-    fitted, cut = list(rows), 0
-    for i, tokens in enumerate(lengths([row["prompt"] for row in rows]) if rows else []):
+    plain = [plain_messages(row["prompt"], tokenizer) for row in rows]
+    fitted = [
+        row if row["prompt"] == prompt else {**row, "prompt": prompt}
+        for row, prompt in zip(rows, plain, strict=True)
+    ]
+    cut = 0
+    for i, tokens in enumerate(lengths(plain) if rows else []):
         if tokens <= limit:
             continue
         cut += 1
@@ -46,9 +53,9 @@ def fit_rows(
         low, high = 1, len(info["context"])
         while low < high:
             middle = (low + high + 1) // 2
-            prompt = render(info["context"][-middle:], *more)
+            prompt = plain_messages(render(info["context"][-middle:], *more), tokenizer)
             low, high = (middle, high) if lengths([prompt])[0] <= limit else (low, middle - 1)
-        prompt = render(info["context"][-low:], *more)
+        prompt = plain_messages(render(info["context"][-low:], *more), tokenizer)
         if (tokens := lengths([prompt])[0]) > limit:
             raise ValueError(
                 f"{info['row_id']}: the prompt has {tokens} tokens with its last utterance alone, more than "

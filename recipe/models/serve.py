@@ -26,13 +26,14 @@ class ServeError(RuntimeError):
 
 
 @contextmanager
-def served(checkpoint: str | Path, config: Any, log: Path) -> Iterator[str]:
+def served(checkpoint: str | Path, config: Any, log: Path, key: str | None = None) -> Iterator[str]:
     """Serve a checkpoint for the length of the block.
 
     Args:
         checkpoint: a Hugging Face folder or hub id.
         config: the composed configuration: lengths, data type and environment are the run's.
         log: where the server's output goes.
+        key: that requests must bring; None: none.
 
     Yields:
         The base URL of the interface, up to and including its version; the model's name is `MODEL`.
@@ -55,12 +56,15 @@ def served(checkpoint: str | Path, config: Any, log: Path) -> Iterator[str]:
         "tensor-parallel-size": rollout.tensor_model_parallel_size,
         "gpu-memory-utilization": rollout.gpu_memory_utilization,
         "seed": config.run.seed,
+        "allowed-origins": "[]",  # no page of another site
     }
     command = [sys.executable, "-m", "recipe.run.supervise", "--", *server]
     command += [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     if rollout.enforce_eager:
         command.append("--enforce-eager")
-    variables = environment() | {key: str(value) for key, value in config.get("env", {}).items()}
+    variables = environment() | {name: str(value) for name, value in config.get("env", {}).items()}
+    if key:  # not as an argument, which everybody on the machine sees
+        variables["VLLM_API_KEY"] = key
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables)

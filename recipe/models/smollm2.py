@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from data_prep.files import cache_dir, write_folder
 from recipe.models.weights import ModelError
@@ -28,10 +29,10 @@ def convert_smollm2() -> Path:
 
         print("converting SmolLM2-135M-Instruct once ...", flush=True)
         source = Path(gguf.locate())
-        options = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+        options: dict[str, Any] = {"gguf_file": source.name, "trust_remote_code": False}
         model, tokenizer = (
-            AutoModelForCausalLM.from_pretrained(**options),
-            AutoTokenizer.from_pretrained(**options),
+            AutoModelForCausalLM.from_pretrained(str(source.parent), **options),
+            AutoTokenizer.from_pretrained(str(source.parent), **options),
         )
         logging.disable_progress_bar()
         write_folder(

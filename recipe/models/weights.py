@@ -27,7 +27,8 @@ def count_parameters(path: str) -> int:
 
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path)).num_parameters()
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
     except Exception as error:
         raise _unusable(path, error) from None
 
@@ -43,7 +44,7 @@ def attention_heads(path: str) -> tuple[int, int]:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(path).get_text_config()
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
         heads = config.num_attention_heads
     except Exception as error:
         raise _unusable(path, error) from None

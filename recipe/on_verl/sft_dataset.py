@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import Dataset
 
+from recipe.models.special_tokens import plain_messages
+
 
 class ResponseDataset(Dataset):
     """Rows with ``prompt`` (chat messages) and ``response`` (text)."""
@@ -54,14 +56,19 @@ class ResponseDataset(Dataset):
 
 def encode_prompt(tokenizer: Any, prompt: list[dict[str, str]], template: dict[str, Any]) -> list[int]:
     """Token ids of a prompt, up to where the response starts: in training and for rollouts the same."""
-    text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template)
+    text = tokenizer.apply_chat_template(
+        plain_messages(prompt, tokenizer), add_generation_prompt=True, tokenize=False, **template
+    )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def encode(
     tokenizer: Any, prompt: list[dict[str, str]], response: str, template: dict[str, Any]
 ) -> tuple[list[int], int]:
-    """Token ids of a prompt and its response with the end-of-turn token, and where the response starts."""
+    """Token ids of a prompt and its response with the end-of-turn token, and where the response starts.
+
+    Neither has a control token of what is written in it: `recipe.models.fit_prompts` makes the prompts so.
+    """
     prompt_ids = encode_prompt(tokenizer, prompt, template)
-    response_ids = tokenizer(response, add_special_tokens=False)["input_ids"]
+    response_ids = tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return [*prompt_ids, *response_ids, tokenizer.eos_token_id], len(prompt_ids)

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from data_prep.masking import MASK
 from recipe.run import warm
 from recipe.run.flatten import load_config
 
@@ -72,6 +73,9 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     args = parser.parse_args()
     config = load_config(args.config)
+    for name, value in config.get("env", {}).items():
+        if value == MASK:  # a credential, which this process inherits
+            config.env[name] = os.environ[name]
     os.environ.update({key: str(value) for key, value in config.get("env", {}).items()})
     work = args.config.parent
     os.environ["VERL_FILE_LOGGER_PATH"] = str(work / "metrics.part.jsonl")

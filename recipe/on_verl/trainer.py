@@ -21,6 +21,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
 from advantage.self_grpo import progress, secondary_rewards
+from recipe.evaluation.habits import habits
 from recipe.on_verl.estimator import Consensus, hand_over
 from rewards.labels import corpus_labels
 
@@ -47,7 +48,10 @@ class SelfEmoTrainer(PPOTrainerSync):
         for row, r2 in zip(rows, secondary, strict=True):
             row.update(r2=r2, lam=lam, step=self.global_steps)
         self._rollouts = rows
-        metrics.update(_consensus_metrics([row for row in rows if not row["is_padding"]], lam))
+        real = [row for row in rows if not row["is_padding"]]
+        metrics.update(_consensus_metrics(real, lam))
+        shares = habits(real, [row["labels"] for row in real], self.config.self_emo.min_named_weight)
+        metrics.update({f"self_emo/{name}": share for name, share in shares.items() if share is not None})
         with hand_over(Consensus(secondary, [row["uid"] for row in rows], lam)):
             return super()._compute_advantage(batch, metrics)
 

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -123,28 +124,38 @@ def _personas(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     return list(found.values())[:_PERSONAS_OFFERED]
 
 
-def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str]) -> Any:
+def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str], key: str = "none") -> Any:
     """The page and its two questions as an ASGI application.
 
     Args:
         checkpoints: to talk to.
         urls: base URL of the OpenAI-compatible server of each.
+        key: of these servers.
     """
     import openai
     from fastapi import FastAPI, HTTPException
-    from fastapi.responses import FileResponse, StreamingResponse
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from transformers import AutoTokenizer
 
     from recipe.models.serve import MODEL
+    from recipe.pages.guard import Guard
 
     for checkpoint in checkpoints:  # now: two first requests at once would import transformers half
-        AutoTokenizer.from_pretrained(checkpoint.path)
+        AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
 
     app = FastAPI(title="SELF-EMO", docs_url=None, redoc_url=None)
     # A page of another site must not reach this one through a name that points here.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    clients = [openai.AsyncOpenAI(base_url=url, api_key="none") for url in urls]
+    app.add_middleware(Guard)
+    clients = [openai.AsyncOpenAI(base_url=url, api_key=key) for url in urls]
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Any, error: RequestValidationError) -> JSONResponse:
+        # Without the input, which may be a number or half a character that JSON cannot say.
+        said = [{"loc": list(fault["loc"]), "msg": fault["msg"]} for fault in error.errors()]
+        return JSONResponse({"detail": json.loads(json.dumps(said))}, 422)
 
     @app.get("/")
     def page() -> FileResponse:
@@ -239,13 +250,13 @@ def main() -> int:
         _check_port(args.port)
         with contextlib.ExitStack() as servers:
             logs = Path(servers.enter_context(tempfile.TemporaryDirectory()))
-            urls = []
+            urls, key = [], secrets.token_urlsafe(32)
             for i, checkpoint in enumerate(checkpoints):
                 print(f"loading {checkpoint.name} ...", flush=True)
                 urls.append(
-                    servers.enter_context(served(checkpoint.path, checkpoint.config, logs / f"{i}.log"))
+                    servers.enter_context(served(checkpoint.path, checkpoint.config, logs / f"{i}.log", key))
                 )
-            _listen(application(checkpoints, urls), args.port)
+            _listen(application(checkpoints, urls, key), args.port)
     except (ValueError, ModelError, ServeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from data_prep.corpora import SPLITS
+from data_prep.masking import masked, without_outside
 from data_prep.sample_dialogues import sample_corpora
-from recipe.run.flatten import load_config
+from recipe.run.flatten import load_config, plain
+from recipe.run.shortcuts import CONF
 
 
 def run_folder(name: str) -> Path:
@@ -30,7 +32,23 @@ def run_folder(name: str) -> Path:
 
 
 def read_config(folder: Path) -> DictConfig:
-    """The settings that a run was begun with.
+    """The settings that a run was begun with, for reading: the folder may be somebody else's.
+
+    Nothing in it refers to the environment of whoever reads it, and it names no variable for a process but
+    those that ``conf/hardware`` names, too.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    settings = masked(without_outside(plain(read_own_config(folder), resolve=False)))
+    known = {name for path in (CONF / "hardware").glob("*.yaml") for name in load_config(path).get("env", {})}
+    if isinstance(variables := settings.get("env"), dict):
+        settings["env"] = {name: value for name, value in variables.items() if name in known}
+    return OmegaConf.create(settings)
+
+
+def read_own_config(folder: Path) -> DictConfig:
+    """The settings as they were written, references to the environment included, of a run that goes on.
 
     Raises:
         ValueError: the file is broken.

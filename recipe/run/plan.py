@@ -30,6 +30,7 @@ from omegaconf import DictConfig
 from data_prep.corpora import read_corpora
 from recipe.models.named import resolve
 from recipe.run.plan_hours import hours_table
+from recipe.run.preflight import check_types
 from recipe.run.roofline import step_table
 from recipe.run.shortcuts import CONF, expand
 
@@ -235,7 +236,7 @@ def architecture(config: Any) -> Architecture:
         raise ValueError("the tiny model needs no plan; name a MODEL, for instance Qwen3-8B")
     from transformers import AutoConfig
 
-    return Architecture.of(AutoConfig.from_pretrained(path))
+    return Architecture.of(AutoConfig.from_pretrained(path, trust_remote_code=False))
 
 
 def count_rows(config: Any) -> tuple[int, int]:
@@ -252,6 +253,7 @@ def count_rows(config: Any) -> tuple[int, int]:
 @hydra.main(version_base=None, config_path=str(CONF), config_name="self_emo")
 def _plan(config: DictConfig) -> None:
     try:
+        check_types(config)
         print(render(config, architecture(config), *count_rows(config)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

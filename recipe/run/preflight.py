@@ -7,7 +7,9 @@ import io
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 from hydra.errors import HydraException
@@ -16,10 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import find_corpora
 from data_prep.experts.client import settings_of
+from data_prep.masking import masked
 from data_prep.prompt import load_templates
-from recipe.run.files import checkpoint_folders, raw_dir_of, read_config
-from recipe.run.flatten import flatten
+from recipe.run.files import checkpoint_folders, raw_dir_of, read_own_config
+from recipe.run.flatten import flatten, plain
 from recipe.run.ray_nodes import check_address, check_cluster
+from recipe.run.schema import setting_faults
+from recipe.run.verl_types import verl_faults
 
 GIB = 2**30
 #: What a process that has imported veRL, torch and vLLM holds before it does any work, and how many
@@ -28,38 +33,16 @@ _STACK_BYTES = 6.5 * GIB
 #: Copies of the weights that an RL stage holds in memory on a CPU, in float32: actor, gradients,
 #: two Adam moments, reference, and in each rollout replica the weights as loaded and as repacked.
 _TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
-#: Numbers of ours and what they are at least; where null is allowed, it means all. Of SELF-GRPO's group, two
-#: are the fewest that can agree.
-_LEAST = {
-    **dict.fromkeys(("train_rows", "dev_rows", "test_rows", "flywheel.cold_start_rows"), 1),
-    **dict.fromkeys(("samples.train", "samples.dev", "samples.test"), 60),
-    **dict.fromkeys(("trainer.total_training_steps", "trainer.total_epochs", "evaluate.samples"), 1),
-    "evaluate.batch_rows": 1,
-    "flywheel.iterations": 0,
-    "flywheel.turns": 0,
-    "flywheel.mix.original": 1,
-    "flywheel.mix.self_play": 0,
-    "actor_rollout_ref.rollout.n": 2,
-}
-
-
-#: Words of ours, and what they may be.
-_CHOICES = {
-    "flywheel.retrain_from": ("base", "policy"),
-    "flywheel.lambda_horizon": ("stage", "run"),
-    "flywheel.batches": ("shuffled", "stratified"),
-    "decontaminate": ("report", "drop"),
-    "labels.kind": ("gold", "votes", "expert"),
-    "personas.scope": ("dialogue", "past"),
-}
-#: Numbers of ours between 0 and these.
-_SHARES = {
-    "flywheel.min_reward": 1.1,
-    "flywheel.same_reply": 1,
-    "flywheel.held_out": 0.5,
-    "self_emo.lambda_max": 100,
-    "self_emo.min_named_weight": 0.34,
-}
+#: What may differ in a resumed run: how it is done, and what is not done yet.
+_FREE = (
+    *(f"run.{name}" for name in ("resume", "retries", "reuse", "patience", "rejoin")),
+    *(f"evaluate.{name}" for name in ("stages", "samples", "temperature", "batch_rows", "entropy_rows")),
+    *(f"expert.{name}" for name in ("concurrency", "timeout", "retries", "reasks", "max_cost")),
+    *("expert.max_tokens", "expert.max_tokens_cap", "flywheel.iterations", "cluster", "plan"),
+)
+_FREE_OF_ENDPOINTS = ("prompt_price", "answer_price", "limit_name")
+#: Settings that are lists: a word where one is meant is a list of one.
+_LISTS = ("corpora", "evaluate.stages", "run.reuse")
 
 
 class PreflightError(ValueError):
@@ -83,10 +66,9 @@ def check(config: DictConfig, training: bool = True) -> Path:
         ClusterError: the same for RAY_ADDRESS.
     """
     # What needs no heavy import comes first: a slip of the finger should be told at once.
+    check_types(config)
     with open_dict(config):
         config.prompts.digest = load_templates(config.prompts.dir).digest
-    _check_numbers(config)
-    _check_shares(config)
     find_corpora(raw_dir_of(config), config.corpora)
     settings_of(config.expert)
     folder = _run_folder(config)
@@ -97,7 +79,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
     if address := os.environ.get("RAY_ADDRESS"):
         check_cluster(address, config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(masked(plain(config, resolve=False))), folder / "config.yaml")
     return folder
 
 
@@ -108,18 +90,26 @@ def discard_empty(folder: Path | None) -> None:
         shutil.rmtree(folder)
 
 
-def _check_numbers(config: DictConfig) -> None:
-    for name, least in _LEAST.items():
-        value = OmegaConf.select(config, name)
-        if value is not None and (type(value) is not int or value < least):
-            raise PreflightError(f"{name}={value!r} must be a whole number, at least {least}")
+def check_types(config: DictConfig) -> None:
+    """Every setting of ours, and veRL's that we read, by type and range; a line a fault.
+
+    Raises:
+        PreflightError: with all faults.
+    """
+    with open_dict(config):
+        for name in _LISTS:
+            if isinstance(word := OmegaConf.select(config, name), str):
+                OmegaConf.update(config, name, [word])
+    try:
+        settings = plain(config)
+    except OmegaConfBaseException as error:
+        raise PreflightError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from None
+    _raise_any(setting_faults(settings, list(flatten(settings))))
 
 
-def _check_shares(config: DictConfig) -> None:
-    for name, most in _SHARES.items():
-        value = OmegaConf.select(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            raise PreflightError(f"{name}={value!r} must be a number from 0 to {most}")
+def _raise_any(faults: Sequence[str]) -> None:
+    if faults:
+        raise PreflightError("\n       ".join(faults))
 
 
 def _check_settings(config: DictConfig) -> None:
@@ -128,9 +118,6 @@ def _check_settings(config: DictConfig) -> None:
 
     from recipe.run.sft_config import sft_config
 
-    for name, allowed in _CHOICES.items():
-        if (value := OmegaConf.select(config, name)) not in allowed:
-            raise PreflightError(f"{name}={value!r}; choose {' or '.join(allowed)}")
     if config.labels.kind == "expert" and config.expert.kind == "offline":
         raise PreflightError(
             "labels.kind=expert asks experts for soft labels, and expert=offline is none; choose "
@@ -146,6 +133,7 @@ def _check_settings(config: DictConfig) -> None:
         )
     try:
         sft = sft_config(config.sft)
+        _raise_any([*verl_faults(plain(config)), *verl_faults(plain(sft), "sft.")])
         validate_config(
             config=config.copy(),
             use_reference_policy=need_reference_policy(config),
@@ -157,6 +145,8 @@ def _check_settings(config: DictConfig) -> None:
             omega_conf_to_dataclass(node)
     except OmegaConfBaseException as error:
         raise PreflightError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from None
+    except PreflightError:
+        raise
     except (AssertionError, ValueError, NotImplementedError, HydraException) as error:
         reason = getattr(error, "__cause__", None) or error
         raise PreflightError(f"the configuration does not fit together: {reason}") from None
@@ -214,8 +204,9 @@ def _run_folder(config: DictConfig) -> Path:
         config.run.root = str(root)
         config.run.name = config.run.name or f"{config.base.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     name = str(config.run.name)
-    if Path(name).name != name or name.startswith("."):
-        raise PreflightError(f"run.name={name!r} must be a plain folder name")
+    plain_name = Path(name).name == name and not name.startswith(".") and name.isprintable()
+    if not plain_name or len(name.encode()) > 200:
+        raise PreflightError(f"run.name={name[:60]!r} must be a plain folder name of at most 200 bytes")
     folder = root / name
     if not folder.exists():
         if config.run.resume:
@@ -228,19 +219,18 @@ def _run_folder(config: DictConfig) -> Path:
         )
     if not (folder / "config.yaml").is_file():
         raise PreflightError(f"{folder} is no run: it has no config.yaml; give another NAME=...")
-    _check_same(read_config(folder), config)
+    _check_same(read_own_config(folder), config)
     return folder
 
 
 def _check_same(old: DictConfig, new: DictConfig) -> None:
     """A resumed run must keep its settings: what is done was done with them."""
-    own = [f"run.{name}" for name in ("resume", "retries", "reuse", "patience", "rejoin")]
-    free = (*own, "flywheel.iterations", "evaluate.stages", "cluster")
-    before, after = (flatten(OmegaConf.to_container(c, resolve=False)) for c in (old, new))
+    before, after = (flatten(_settled(config)) for config in (old, new))
     changed = [
         key
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not any(key == f or key.startswith(f + ".") for f in free)
+        if before.get(key) != after.get(key)
+        and not any(key == free or key.startswith(free + ".") for free in _FREE)
     ]
     if changed == ["prompts.digest"]:
         raise PreflightError(
@@ -254,6 +244,15 @@ def _check_same(old: DictConfig, new: DictConfig) -> None:
             f"a resumed run keeps its settings, but these changed: {shown}. Give the ARGS that it "
             "was begun with, and run.resume=true beside them, or another NAME=..."
         )
+
+
+def _settled(config: DictConfig) -> dict[str, Any]:
+    """A run's settings as they are compared: as they are written, references left as they stand."""
+    settings = masked(plain(config, resolve=False))
+    for endpoint in settings.get("expert", {}).get("endpoints") or ():
+        for name in _FREE_OF_ENDPOINTS:
+            endpoint.pop(name, None)
+    return settings
 
 
 def _check_model(config: DictConfig, folder: Path, training: bool) -> None:

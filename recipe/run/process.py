@@ -7,18 +7,27 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from data_prep.masking import is_secret, masked
+from recipe.run.flatten import plain
 from recipe.run.usage import Usage
 
 #: Exit status of a stage that lost a worker or a node: it may go better another time (EX_TEMPFAIL).
 WORKER_LOST = 75
 #: Exit status of a stage that was told in a line what it lacks (EX_UNAVAILABLE).
 REFUSED = 69
+#: Ray (by what it does on other systems), vLLM and gloo take the machine's address in the network otherwise.
+LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+}
 #: What the progress line shows, under which short name.
 _SHOWN = {
     "train/loss": "loss",
@@ -52,7 +61,9 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
         WorkerLostError: a worker or a node was lost on the way.
     """
     path, log = work / "config.yaml", work / "log.txt"
-    OmegaConf.save(config, path, resolve=True)
+    settings = plain(config)
+    settings.pop("expert", None)  # no stage asks experts
+    OmegaConf.save(OmegaConf.create(masked(settings)), path)
     metrics = work / "metrics.part.jsonl"
     _keep_metrics(metrics)
     stage_command = [sys.executable, "-m", "recipe.on_verl.stage", stage, str(path)]
@@ -63,7 +74,8 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
         log.open("ab") as output,
         tqdm(total=total, initial=done, desc=f"  {stage}", unit=unit, **_bar_style()) as bar,
     ):
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment())
+        variables = environment() | secrets_of(settings)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables)
         try:
             while process.poll() is None:
                 time.sleep(0.5)
@@ -98,10 +110,19 @@ def _bar_style() -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """This process's, for one that it starts: the project's folder is importable in every worker, too."""
+    """This process's, for one that it starts: the project's folder is importable in every worker, too.
+
+    Where no cluster is asked for, what listens does so on this machine alone, unless a variable is set.
+    """
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    address = {} if os.environ.get("RAY_ADDRESS") else LOOPBACK
+    return address | os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def secrets_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Credentials among the variables of ``env``, which no file holds: a process inherits them."""
+    return {name: str(value) for name, value in (settings.get("env") or {}).items() if is_secret(name)}
 
 
 def _show(metrics: Path, seen: int, bar: tqdm) -> int:

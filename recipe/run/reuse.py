@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import sha256, write_json
+from data_prep.masking import masked
 from recipe.models import weights
 from recipe.run.files import read_json
 from recipe.run.flatten import flatten, plain
@@ -38,7 +39,7 @@ def fingerprint(stage: str, config: Any, work: Path, run: Path, start: str | Pat
     Returns:
         Plain values, equal for stages that do the same.
     """
-    content = plain(config)
+    content = masked(plain(config))  # it is written
     if stage == "sft":
         content = {name: content[name] for name in ("sft", "env", "cluster") if name in content}
     else:

@@ -444,7 +444,7 @@ def test_experts_are_asked_through_vllm_s_own_server(run, tmp_path):
         )
         for row in rows
     ]
-    settings = {"reasks": 0, "max_tokens": 64, "temperature": 0.0, "retries": 0}
+    settings = {"reasks": 0, "max_tokens": 64, "max_tokens_cap": 64, "temperature": 0.0, "retries": 0}
     with served(run["folder"] / "iter_0/sft/model", config, tmp_path / "log.txt") as url:
         experts = Settings((Endpoint("vllm", url, MODEL),), **settings)
         first = ask_all(asked, experts, tmp_path / "cache", "answers")

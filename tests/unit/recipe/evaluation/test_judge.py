@@ -68,6 +68,25 @@ def test_a_winner_must_win_in_both_places(a_first, b_first, verdict):
     assert verdicts.combine(a_first, b_first) == verdict
 
 
+VERDICT = '{"verdict": 1}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        VERDICT,
+        '{"VERDICT": " 1. "}',
+        "{'verdict': 1.0}",
+        f"<think>{VERDICT.replace('1', '2')}</think>{VERDICT}",  # a draft
+        f"```json\n{VERDICT}\n```\nNote: {{both}} answers are short.",
+        f"{VERDICT}\nSo, once more: {VERDICT}",
+        "{" + VERDICT + "}",  # braces doubled by a template
+    ],
+)
+def test_verdicts_that_mean_one_thing_are_read(text):
+    assert verdicts.read_verdict(text) == "1"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -75,7 +94,12 @@ def test_a_winner_must_win_in_both_places(a_first, b_first, verdict):
         ('{"understanding": "1"}', "the key verdict"),
         ('{"verdict": "3"}', "'3' is no verdict"),
         ('{"verdict": "1", "why": "x"}', "and no other"),
-        ('{"verdict": 1}', "names to text"),
+        ('{"verdict": true}', "'True' is no verdict"),
+        ('{"verdict": 1.5}', "'1.5' is no verdict"),
+        ('{"verdict": null}', "is no verdict"),
+        (f"{VERDICT} No: {VERDICT.replace('1', '2')}", "contradict each other"),
+        ('{"verdict": 1, "Verdict": 2}', "a key twice"),
+        ('{"verdict": 1, "verdict": 2}', "'verdict' twice"),
     ],
 )
 def test_an_answer_that_is_no_verdict_is_named(text, said):

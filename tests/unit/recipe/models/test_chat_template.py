@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
+from recipe.models import chat_template, named, weights
 from recipe.models.chat_template import check_template
 from recipe.models.weights import ModelError
 from recipe.on_verl.sft_dataset import encode
@@ -115,6 +118,48 @@ def test_templates_without_a_system_message_are_refused(with_template):
     tokenizer.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
     with pytest.raises(ModelError, match="drops the system message"):
         check_template(tokenizer, {}, "m")
+
+
+DATED = "{%- if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+
+
+def test_a_template_that_writes_the_date_is_told(with_template, capsys):
+    tokenizer = with_template("chatml")
+    check_template(tokenizer, {}, "m")
+    assert capsys.readouterr().err == ""
+    tokenizer.chat_template = DATED + "Today: {{ date_string }}\n" + tokenizer.chat_template
+    check_template(tokenizer, {"date_string": "26 Jul 2024"}, "m")
+    assert capsys.readouterr().err == ""
+    check_template(tokenizer, {}, "m")
+    assert "MODEL=m writes the date into every prompt" in capsys.readouterr().err
+
+
+def test_a_template_that_does_not_end_is_refused(with_template, monkeypatch):
+    monkeypatch.setattr(chat_template, "PATIENCE", 0.2)
+    tokenizer = with_template("chatml")
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    tokenizer.chat_template = endless + tokenizer.chat_template
+    with pytest.raises(ModelError, match="MODEL=m does not end within 0.2 s"):
+        check_template(tokenizer, {}, "m")
+
+
+def test_code_of_a_model_s_own_is_not_run(with_template, tmp_path):
+    folder = tmp_path / "m"
+    with_template("chatml").save_pretrained(folder)
+    auto = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M", "AutoTokenizer": ["evil.T", None]}
+    for name in ("config.json", "tokenizer_config.json"):
+        content = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+        content |= {"auto_map": auto, "model_type": "evil", "tokenizer_class": "Evil"}
+        (folder / name).write_text(json.dumps(content))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    for use in (
+        lambda: named.resolve(str(folder)),
+        lambda: weights.count_parameters(str(folder)),
+        lambda: chat_template.check_model(str(folder), {}, "m"),
+    ):
+        with contextlib.suppress(ModelError):
+            use()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_tokenizers_that_cannot_be_used(with_template):

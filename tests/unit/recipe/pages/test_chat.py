@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -85,6 +86,69 @@ def test_a_server_that_is_gone_is_said_on_the_page(client):
 
 def test_another_sites_name_for_this_machine_is_refused(client):
     assert client.get("/choices", headers={"host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1.evil.example", "http://[::1"]
+)
+def test_a_page_of_another_site_may_not_ask(client, origin):
+    answer = client.post("/answer", json=question(), headers={"origin": origin})
+    assert answer.status_code == 403
+    own = {"origin": "http://localhost:7860"}
+    assert client.post("/answer", json=question(corpus="no"), headers=own).status_code == 422
+
+
+def test_a_body_without_end_is_not_read(client):
+    def chunks():
+        for _ in range(100):
+            yield b" " * 100_000
+
+    assert client.post("/answer", content=chunks()).status_code == 413
+    assert client.post("/answer", content=b"{" * 4_000_001).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(question(checkpoint=float("nan"))),
+        json.dumps(question(checkpoint=float("inf"))),
+        json.dumps(question(corpus="\ud83d")),
+        json.dumps(question(context=[{"speaker": "Alex", "text": "Hi \udc00"}])),
+        json.dumps(question(persona={"name": "\ud83d", "profile": ""})),
+        json.dumps(question(corpus=["\ud83d", float("nan")])),
+        "[" * 100_000,
+        "{",
+        "9" * 5000,
+        "null",
+        "",
+    ],
+)
+def test_what_json_cannot_say_is_refused_and_breaks_nothing(client, body):
+    answer = client.post("/answer", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422) and answer.json()["detail"]
+
+
+def test_a_server_gets_its_key_by_the_environment_and_no_origin(monkeypatch, checkpoint, tmp_path):
+    from recipe.models import serve
+
+    started = []
+
+    class Process:
+        def __init__(self, command, env, **_):
+            started.append((command, env))
+
+        def terminate(self): ...
+
+        def wait(self): ...
+
+    monkeypatch.setattr(serve.subprocess, "Popen", Process)
+    monkeypatch.setattr(serve, "_wait_until_ready", lambda *_: None)
+    with serve.served("m", checkpoint.config, tmp_path / "log", "a-random-key"):
+        pass
+    ((command, env),) = started
+    assert env["VLLM_API_KEY"] == "a-random-key" and "a-random-key" not in command
+    assert command[command.index("--allowed-origins") + 1] == "[]"
+    assert command[command.index("--host") + 1] == "127.0.0.1"
 
 
 def test_a_runs_last_checkpoint_is_the_one_to_talk_to(tmp_path, checkpoint):

@@ -387,7 +387,9 @@ def test_resuming_a_folder_that_is_no_run(configured, tmp_path):
     refused(configured("run.name=first", "run.resume=true"), str(tmp_path / "runs/first"))
 
 
-@pytest.mark.parametrize("name", ["'../x'", "a/b", "/tmp/x", ".hidden", "'..'"])
+@pytest.mark.parametrize(
+    "name", ["'../x'", "a/b", "/tmp/x", ".hidden", "'..'", "'a\tb'", "'a\x1b[2J'", "x" * 201]
+)
 def test_names_that_are_no_folder_names(configured, name):
     refused(configured(f"run.name={name}"), "run.name", "plain folder name")
 
@@ -545,3 +547,33 @@ def test_an_error_is_one_line_on_the_command_line(root, tmp_path, monkeypatch, c
     assert ended.value.code == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and error[0].startswith("error: MODEL='nonsense'")
+
+
+def test_what_may_differ_in_a_resumed_run(configured, monkeypatch):
+    for name, value in {"BASE_URL": "http://h/v1", "MODEL": "m", "API_KEY": "k"}.items():
+        monkeypatch.setenv(f"EXPERT_{name}", value)
+    first = ("run.name=first", "expert=endpoint")
+    refused(configured(*first, "expert.max_cost=5"), "needs prices", error=ValueError)
+    refused(configured(*first, "expert.concurrency=0"), "concurrency=0 must be", error=ValueError)
+    folder, again = check(configured(*first)), (*first, "run.resume=true")
+    free = ("expert.max_cost=5", "expert.timeout=9", "expert.concurrency=1", "evaluate.samples=3")
+    prices = "expert.endpoints=[{name: expert, base_url: '${oc.env:EXPERT_BASE_URL,null}', "
+    prices += "model: '${oc.env:EXPERT_MODEL,null}', key: EXPERT_API_KEY, prompt_price: 1, answer_price: 2}]"
+    assert check(configured(*again, *free, prices)) == folder
+    refused(configured(*again, "expert.temperature=0.1"), "keeps its settings", "expert.temperature")
+    refused(configured(*again, prices.replace("name: expert", "name: x")), "expert.endpoints")
+
+
+def test_verl_s_types_are_checked_before_its_objects_are_made(configured):
+    refused(
+        configured("actor_rollout_ref.actor.use_kl_loss=perhaps", "+sft.optim.betas=0.9"),
+        "actor_rollout_ref.actor.use_kl_loss='perhaps' must be true or false",
+    )
+
+
+def test_what_is_written_of_a_run_holds_no_credential_and_it_can_be_resumed(configured):
+    given = ("run.name=first", "+env.HF_TOKEN=planted", "+trainer.tracker='https://u:planted@h/x'")
+    folder = check(configured(*given))
+    assert "planted" not in (folder / "config.yaml").read_text()
+    config = configured(*given, "run.resume=true")
+    assert check(config) == folder and config.env.HF_TOKEN == "planted"

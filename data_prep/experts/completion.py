@@ -1,0 +1,104 @@
+"""What an OpenAI-compatible endpoint sent back, read whole: text in every form, reasoning, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rewards.parse import THINK_CLOSE, THINK_OPEN, mended, spoken
+
+#: So much of an endpoint's own words is shown.
+_MOST_WORDS = 300
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer.
+
+    Attributes:
+        text: what was written; reasoning that came beside it is its think block, where it has none.
+        cut: was it ended by the limit on its length?
+        refused: why there is no answer, in the endpoint's words; None if there is one.
+        status: of an error that came with status 200, where it names one.
+    """
+
+    text: str = ""
+    cut: bool = False
+    refused: str | None = None
+    status: int | None = None
+
+    @property
+    def passes(self) -> bool:
+        """May the refusal be gone after a while? What the client retries by itself."""
+        return self.status is not None and (self.status in (408, 409, 429) or self.status >= 500)
+
+
+def read_completion(completion: Any) -> Said | None:
+    """The answer in a chat completion; None if it is no chat completion at all.
+
+    Args:
+        completion: as the client returns it: it checks nothing, so that any field may be of any type.
+    """
+    if (error := getattr(completion, "error", None)) is not None:
+        code = error.get("code") if isinstance(error, Mapping) else None
+        status = code if isinstance(code, int) and not isinstance(code, bool) else None
+        return Said(refused=words_of(error) or "an error without a word", status=status)
+    choices = getattr(completion, "choices", None)
+    if not isinstance(choices, list):
+        return None
+    message = getattr(choices[0], "message", None) if choices else None
+    if choices and message is None:
+        return None
+    reason = getattr(choices[0], "finish_reason", None) if choices else None
+    written, thought = _written(message)
+    refusal = getattr(message, "refusal", None)
+    if not written and isinstance(refusal, str) and refusal.strip():
+        return Said(refused=_short(refusal))
+    if reason == "content_filter":
+        return Said(refused="its content filter ended the answer (finish_reason=content_filter)")
+    cut = reason in ("length", "max_tokens")
+    if not written.strip() and not cut:
+        return Said(refused="it sent no text" if choices else "it sent no choices")
+    if thought.strip() and THINK_OPEN not in written and THINK_CLOSE not in written:
+        bare = thought.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
+        written = f"{THINK_OPEN}{bare}{THINK_CLOSE}\n{written.lstrip()}"
+    return Said(mended(written), cut)
+
+
+def _written(message: Any) -> tuple[str, str]:
+    """What a message says and what it thinks: ``content`` is a text, a list of parts, or nothing."""
+    content = getattr(message, "content", None)
+    parts = content if isinstance(content, list) else [content]
+    said: list[str] = []
+    thought: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            said.append(part)
+        elif isinstance(part, Mapping):
+            kind = part.get("type")
+            into = thought if kind in ("thinking", "reasoning") else said
+            into.append(_first_text(part, ("text", "thinking", "reasoning", "content")))
+    if not any(thought):
+        beside = {name: getattr(message, name, None) for name in ("reasoning_content", "reasoning")}
+        thought = [_first_text(beside, tuple(beside))]
+    return "".join(said), "".join(thought)
+
+
+def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    return next((v for v in map(fields.get, names) if isinstance(v, str) and v), "")
+
+
+def words_of(body: Any) -> str:
+    """The words in the body of an error, in one line; empty if there are none."""
+    for name in ("error", "message", "detail", "msg"):
+        if isinstance(body, Mapping) and name in body and body[name]:
+            return words_of(body[name])
+    if isinstance(body, list):
+        return _short("; ".join(filter(None, map(words_of, body[:5]))))
+    return _short(body if isinstance(body, str) else "" if body is None else str(body))
+
+
+def _short(text: str) -> str:
+    line = spoken(text)
+    return line if len(line) <= _MOST_WORDS else line[:_MOST_WORDS] + "..."

@@ -1,0 +1,110 @@
+"""Types of settings that say in words what they take, for pydantic, and the faults that it finds."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+from pydantic import PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
+
+
+def _fault(wanted: str) -> PydanticCustomError:
+    return PydanticCustomError("setting", wanted)
+
+
+def _validated(fits: Callable[[Any], bool], wanted: str) -> PlainValidator:
+    def check(value: Any) -> Any:
+        if not fits(value):
+            raise _fault(wanted)
+        return value
+
+    return PlainValidator(check)
+
+
+def whole(least: int, most: float = math.inf) -> PlainValidator:
+    """A whole number from ``least`` to ``most``; true and 1.0 are none."""
+    wanted = f"must be a whole number{_range(least, most)}"
+    return _validated(lambda value: type(value) is int and least <= value <= most, wanted)
+
+
+def number(least: float, most: float = math.inf, *, above: bool = False) -> PlainValidator:
+    """A finite number from ``least`` to ``most``, or ``above`` the least."""
+
+    def fits(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return (least < value if above else least <= value) and value <= most
+
+    return _validated(fits, f"must be a number{_range(least, most, above)}")
+
+
+def one_of(*words: str) -> PlainValidator:
+    """One of these words."""
+    wanted = f"is none of its values; choose {' or '.join(words)}"
+    return _validated(lambda value: isinstance(value, str) and value in words, wanted)
+
+
+def _range(least: float, most: float, above: bool = False) -> str:
+    if most == math.inf:
+        return f" above {least:g}" if above else f", at least {least:g}"
+    return f" above {least:g}, at most {most:g}" if above else f" from {least:g} to {most:g}"
+
+
+def _text(value: Any) -> str:
+    if value == "???":
+        raise _fault("must be given")
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+        raise _fault("must be text; put quotes around it")
+    return str(value)  # a run may be called 2026
+
+
+def _words(value: Any) -> list[str]:
+    """A word where a list is meant is a list of one."""
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not all(isinstance(word, str) and word for word in found):
+        raise _fault("must be a list, such as [one,two]")
+    return list(found)
+
+
+Switch = Annotated[bool, _validated(lambda value: isinstance(value, bool), "must be true or false")]
+Text = Annotated[str, PlainValidator(_text)]
+Words = Annotated[list[str], PlainValidator(_words)]
+Count = Annotated[int, whole(1)]
+Seconds = Annotated[float, number(0)]
+
+
+def faults(error: ValidationError, prefix: str, known: Iterable[str] = ()) -> list[str]:
+    """What is wrong, a line a fault, each with the setting's whole name and what it takes.
+
+    Args:
+        error: as pydantic raised it.
+        prefix: of every name, with its dot; may be empty.
+        known: names of settings, of which the nearest to an unknown one is told.
+    """
+    return [_in_words(found, prefix, list(known)) for found in error.errors()]
+
+
+def _in_words(fault: Any, prefix: str, known: list[str]) -> str:
+    name = prefix + ".".join(map(str, fault["loc"]))
+    kind, given = fault["type"], fault["input"]
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        near = difflib.get_close_matches(name, [k for k in known if k != name], n=1, cutoff=0.6)
+        return f"there is no setting {name}" + (f"; {near[0]} is near" if near else "")
+    if kind in ("missing", "missing_argument"):
+        return f"{name} is missing"
+    if kind == "value_error":  # of several settings together; names them itself
+        return str(fault["ctx"]["error"])
+    if kind == "secret":
+        return f"{name} {fault['msg']}"
+    if kind == "setting":
+        return f"{name}={shown(given)} {fault['msg']}"
+    return f"{name}={shown(given)} must be settings by name, such as {{a: 1}}"
+
+
+def shown(value: Any) -> str:
+    """A value as it is shown in a line."""
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."
