@@ -17,9 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from data_prep.corpora import find_corpora
 from data_prep.experts.client import settings_of
 from data_prep.prompt import load_templates
+from recipe.run import gpu_checks
 from recipe.run.files import checkpoint_folders, raw_dir_of, read_config
 from recipe.run.flatten import flatten
-from recipe.run.ray_nodes import check_address, check_cluster
+from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
 
 GIB = 2**30
 #: What a process that has imported veRL, torch and vLLM holds before it does any work, and how many
@@ -80,6 +81,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
         PreflightError: what is wrong, and what to do about it.
         DataError: the same for the corpora.
         ExpertError: the same for the experts.
+        GpuError: the same for GPUs.
         ClusterError: the same for RAY_ADDRESS.
     """
     # What needs no heavy import comes first: a slip of the finger should be told at once.
@@ -89,9 +91,11 @@ def check(config: DictConfig, training: bool = True) -> Path:
     _check_shares(config)
     find_corpora(raw_dir_of(config), config.corpora)
     settings_of(config.expert)
-    folder = _run_folder(config)
     _check_devices(config)
+    machine = gpu_checks.settle(config)
+    folder = _run_folder(config)
     _check_model(config, folder, training)
+    gpu_checks.check_memory(config, machine, training)
     with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
         _check_settings(config)
     if address := os.environ.get("RAY_ADDRESS"):
@@ -265,6 +269,7 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
         chat_template.check_model(path, config.data.apply_chat_template_kwargs, config.base.name)
     parameters = tiny.PARAMETERS if path == "builtin:tiny" else weights.count_parameters(path)
     needed_disk = disk_bytes(parameters, config.flywheel.iterations) if training else 0.2 * GIB
+    needed_disk -= _size(folder)  # what a resumed run has written already
     parent = next(p for p in (folder, *folder.parents) if p.exists())
     if (free := shutil.disk_usage(parent).free) < needed_disk:
         raise PreflightError(
@@ -287,6 +292,12 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
 
 def _check_devices(config: DictConfig) -> None:
     check_address(os.environ.get("RAY_ADDRESS", ""))
+    ranks, cpus = config.trainer.n_gpus_per_node, config.cluster.num_cpus
+    if cpus < CPUS_PER_GPU * ranks and os.environ.get("RAY_ADDRESS") is None:
+        raise PreflightError(
+            f"cluster.num_cpus={cpus} is less than the {CPUS_PER_GPU} CPUs that veRL's SFT reserves for each of "
+            f"{ranks} training ranks, and it would wait for ever; they are logical: cluster.num_cpus={16 * ranks}"
+        )
     if config.trainer.device != "cpu" and os.environ.get("RAY_ADDRESS") is None:
         import torch
 
@@ -314,5 +325,17 @@ def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: boo
 
 
 def disk_bytes(parameters: int, iterations: int) -> float:
-    """Disk that a run needs, in bytes: exported models of every stage, one RL checkpoint, answers."""
-    return 4 * parameters * (2 + 2 * iterations) + 12 * parameters + 0.2 * GIB
+    """Disk that a run needs at its fullest, in bytes, everything being float32.
+
+    The last RL stage holds most: the exported models of all stages before it, and two of its own checkpoints
+    (weights, two Adam moments and an export, 16 bytes a parameter), because veRL deletes the old one when the
+    new one is whole. Shards go when a stage's model is taken (`recipe.run.training.take_model`).
+    """
+    exported, checkpoint = 4 * parameters, 16 * parameters
+    before = exported * max(2 * iterations - 1, 1)
+    return before + (2 * checkpoint if iterations else 0) + 0.2 * GIB
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files below a folder; 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

@@ -82,5 +82,5 @@ def count_gpus(environment: MutableMapping[str, str]) -> int:
 
 
 def choose_hardware(gpus: int) -> str:
-    """The group of ``conf/hardware`` for so many GPUs."""
-    return "cpu" if gpus == 0 else "8gpu" if gpus >= 8 else "1gpu"
+    """The group of ``conf/hardware`` for so many GPUs: the most of them that divide a batch."""
+    return "cpu" if gpus == 0 else f"{max(n for n in (1, 2, 4, 8) if n <= gpus)}gpu"

@@ -8,17 +8,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from data_prep.corpora import SPLITS, read_corpora
-from recipe.run.plan import (
+from recipe.run.plan import count_rows, phases, render
+from recipe.run.plan_memory import (
     GIB,
     Architecture,
     advice,
     architecture,
-    count_rows,
     largest_micro_batch,
     memory,
     micro_batch_tokens,
-    phases,
-    render,
 )
 from recipe.run.shortcuts import CONF
 from tests.unit.samples import SAMPLES
