@@ -127,15 +127,19 @@ def settle(config: Any) -> Machine | None:
         check_free(machine.gpus[: config.trainer.n_gpus_per_node])
     choose_attention(config, machine)
     check_sequence_parallel(config)
-    rollout, gpus = config.actor_rollout_ref.rollout, config.trainer.n_gpus_per_node
-    if rollout.tensor_model_parallel_size > gpus:
-        print(
-            f"a node has {gpus} GPU(s), so a rollout replica takes {gpus}: "
-            f"actor_rollout_ref.rollout.tensor_model_parallel_size={gpus}, not "
-            f"{rollout.tensor_model_parallel_size}"
-        )
-        rollout.tensor_model_parallel_size = gpus
+    fit_replicas(config)
     return machine if local else None
+
+
+def fit_replicas(config: Any) -> None:
+    """A rollout replica takes no more GPUs than a node has, so that the paper's 8 become 4 or 2 on such nodes."""
+    rollout, gpus = config.actor_rollout_ref.rollout, config.trainer.n_gpus_per_node
+    if (asked := rollout.tensor_model_parallel_size) > gpus:
+        rollout.tensor_model_parallel_size = gpus
+        print(
+            f"a node has {gpus} GPU(s), so a rollout replica takes as many, not {asked} "
+            "(actor_rollout_ref.rollout.tensor_model_parallel_size)"
+        )
 
 
 def check_driver(machine: Machine) -> None:
@@ -219,7 +223,8 @@ def check_sequence_parallel(config: Any) -> None:
     """
     if uses_flash_attention(config):
         return
-    for node in ("actor_rollout_ref.actor", "actor_rollout_ref.ref", "sft.engine"):
+    roles = ("actor_rollout_ref.actor", "actor_rollout_ref.ref")
+    for node in (*roles, *(f"{role}.fsdp_config" for role in roles), "sft.engine"):
         if (size := OmegaConf.select(config, f"{node}.{_ULYSSES}") or 1) > 1:
             raise GpuError(
                 f"{node}.{_ULYSSES}={size} needs flash-attn: with other attention every GPU would silently "
@@ -236,12 +241,13 @@ def check_memory(config: Any, machine: Machine | None, training: bool) -> None:
     if machine is None or not training or not config.plan.check or config.base.path == "builtin:tiny":
         return
     gpus = machine.gpus[: config.trainer.n_gpus_per_node]
+    smallest = min(gpus, key=lambda gpu: gpu.total)
     here = config.copy()
     with open_dict(here):
-        here.plan.gpus.here = {"memory_gib": min(gpu.total for gpu in gpus) / GIB, "tflops": 1}
+        here.plan.gpus.here = {"memory_gib": smallest.total / GIB, "tflops": 1}
         here.plan.gpu = "here"
     if found := advice(here, architecture(here)):
         raise GpuError(
-            f"{config.base.name} on {len(gpus)} x {gpus[0].name}: {found[0]} (an estimate; plan.check=false "
+            f"{config.base.name} on {len(gpus)} x {smallest.name}: {found[0]} (an estimate; plan.check=false "
             "starts regardless)"
         )

@@ -98,6 +98,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
     gpu_checks.check_memory(config, machine, training)
     with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
         _check_settings(config)
+    _check_logical_cpus(config)
     if address := os.environ.get("RAY_ADDRESS"):
         check_cluster(address, config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
     folder.mkdir(parents=True, exist_ok=True)
@@ -292,12 +293,6 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
 
 def _check_devices(config: DictConfig) -> None:
     check_address(os.environ.get("RAY_ADDRESS", ""))
-    ranks, cpus = config.trainer.n_gpus_per_node, config.cluster.num_cpus
-    if cpus < CPUS_PER_GPU * ranks and os.environ.get("RAY_ADDRESS") is None:
-        raise PreflightError(
-            f"cluster.num_cpus={cpus} is less than the {CPUS_PER_GPU} CPUs that veRL's SFT reserves for each of "
-            f"{ranks} training ranks, and it would wait for ever; they are logical: cluster.num_cpus={16 * ranks}"
-        )
     if config.trainer.device != "cpu" and os.environ.get("RAY_ADDRESS") is None:
         import torch
 
@@ -307,6 +302,15 @@ def _check_devices(config: DictConfig) -> None:
                 f"the run asks for {asked} GPUs, this machine shows {there}; set {fewer}hardware=cpu, or "
                 "RAY_ADDRESS to a cluster"
             )
+
+
+def _check_logical_cpus(config: DictConfig) -> None:
+    ranks, cpus = config.trainer.n_gpus_per_node, config.cluster.num_cpus
+    if cpus < CPUS_PER_GPU * ranks and os.environ.get("RAY_ADDRESS") is None:
+        raise PreflightError(
+            f"cluster.num_cpus={cpus} is less than the {CPUS_PER_GPU} CPUs that veRL's SFT reserves for each of "
+            f"{ranks} training ranks, and it would wait for ever; they are logical: cluster.num_cpus={16 * ranks}"
+        )
 
 
 def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: bool = True) -> float:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from recipe.models import lora
 from recipe.run import reuse
+from recipe.run.cuda_memory import with_less_memory
 from recipe.run.process import run_stage
 from recipe.run.run import Run
 
@@ -42,7 +43,7 @@ def train_stage(run: Run, stage: str, config: DictConfig, work: Path, start: Pat
     reached = work / "checkpoints/latest_checkpointed_iteration.txt"
     if done := int(reached.read_text() or 0) if stage == "rl" and reached.exists() else 0:
         print(f"  {stage}: going on from step {done} of {steps}", flush=True)
-    run_stage(stage, config, work, total=steps, done=done)
+    with_less_memory(run_stage, stage, config, work, steps, done)
     take_model(work, stage)
     reuse.record(found, work)
 
