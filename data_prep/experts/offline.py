@@ -134,7 +134,7 @@ def _first_feeling(text: str, words: Sequence[str]) -> str:
     return "joy" if good > 0 else "sadness"
 
 
-def _names_of(corpus: str) -> Mapping[str, str]:
+def names_of(corpus: str) -> Mapping[str, str]:
     """What a corpus calls the feelings; one that is not listed: its labels of those names, else its first."""
     if corpus in _NAMES:
         return _NAMES[corpus]
@@ -160,7 +160,7 @@ def respond(context: Sequence[Mapping[str, str]], persona: Mapping[str, str], co
     Raises:
         ValueError: a name in the data breaks the rule.
     """
-    last, names = context[-1], _names_of(corpus)
+    last, names = context[-1], names_of(corpus)
     feelings = guess_feelings(last["text"])
     labels = [*(names[feeling] for feeling in feelings), *corpus_labels(corpus)]
     labels = list(dict.fromkeys(labels))[: len(WEIGHTS)]

@@ -147,11 +147,12 @@ def render(config: Any, model: Architecture, train_rows: int, test_rows: int) ->
 
 def count_rows(config: Any) -> tuple[int, int]:
     """Labelled training and test utterances: of ``raw_dir`` if it is there, else as assumed."""
-    if not config.raw_dir or not Path(config.raw_dir).is_dir():
-        print(f"rows as assumed: there is no folder raw_dir={config.raw_dir}", file=sys.stderr)
+    raw_dir = config.raw_dir or config.download
+    if not raw_dir or not Path(raw_dir).is_dir():
+        print(f"rows as assumed: there is no folder raw_dir={raw_dir}", file=sys.stderr)
         return config.plan.rows.train, config.plan.rows.test
     found = {"train": 0, "dev": 0, "test": 0}
-    for dialogue in read_corpora(config.raw_dir, config.corpora):
+    for dialogue in read_corpora(raw_dir, config.corpora):
         found[dialogue.split] += sum(utterance.label is not None for utterance in dialogue.utterances)
     return found["train"], found["test"]
 

@@ -15,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import find_corpora
-from data_prep.experts.client import settings_of
 from data_prep.prompt import load_templates
-from recipe.run import gpu_checks
+from recipe.models.self_expert import experts_of
+from recipe.run import corpora_fetch, gpu_checks
 from recipe.run.files import checkpoint_folders, raw_dir_of, read_config
 from recipe.run.flatten import flatten
 from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
@@ -79,7 +79,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
 
     Raises:
         PreflightError: what is wrong, and what to do about it.
-        DataError: the same for the corpora.
+        DataError, DownloadError: the same for the corpora.
         ExpertError: the same for the experts.
         GpuError: the same for GPUs.
         ClusterError: the same for RAY_ADDRESS.
@@ -89,8 +89,10 @@ def check(config: DictConfig, training: bool = True) -> Path:
         config.prompts.digest = load_templates(config.prompts.dir).digest
     _check_numbers(config)
     _check_shares(config)
-    find_corpora(raw_dir_of(config), config.corpora)
-    settings_of(config.expert)
+    fetching = corpora_fetch.choose_folder(config)
+    if not fetching:
+        find_corpora(raw_dir_of(config), config.corpora)
+    experts_of(config)
     _check_devices(config)
     machine = gpu_checks.settle(config)
     folder = _run_folder(config)
@@ -101,6 +103,9 @@ def check(config: DictConfig, training: bool = True) -> Path:
     _check_logical_cpus(config)
     if address := os.environ.get("RAY_ADDRESS"):
         check_cluster(address, config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
+    if fetching:  # when all else is right
+        corpora_fetch.fetch_corpora(config)
+        find_corpora(config.raw_dir, config.corpora)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml")
     return folder

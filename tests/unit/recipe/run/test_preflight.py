@@ -16,6 +16,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 
 from data_prep.corpora.dialogue import DataError
+from data_prep.experts.client import ExpertError
 from data_prep.prompt import load_templates
 from recipe.models import tiny, weights
 from recipe.models.weights import ModelError
@@ -281,6 +282,35 @@ def test_the_tiny_model_is_as_large_as_is_said(tmp_path, monkeypatch):
 def test_too_little_disk(configured, machine):
     machine.disk = 0.1 * GIB
     refused(configured(), "disk", "0.1 are free", "run.root")
+
+
+def test_corpora_are_fetched_when_all_else_is_right(configured, monkeypatch, tmp_path):
+    fetched = []
+
+    def fetch_corpora(config):
+        fetched.append(config.raw_dir)
+        shutil.copytree(SAMPLES, config.raw_dir)
+
+    monkeypatch.setattr(preflight.corpora_fetch, "fetch_corpora", fetch_corpora)
+    config = configured("flywheel.turns=0")
+    config.download = str(tmp_path / "raw")
+    config.flywheel.retrain_from = "nothing"
+    refused(config, "flywheel.retrain_from")
+    assert fetched == []
+    config = configured("flywheel.turns=0")
+    config.download = str(tmp_path / "raw")
+    folder = check(config)
+    assert fetched == [str(tmp_path / "raw")] == [OmegaConf.load(folder / "config.yaml").raw_dir]
+
+
+def test_the_tiny_model_is_nobody_s_expert(configured):
+    refused(configured("expert=self"), "the tiny model", "expert=offline", error=ExpertError)
+
+
+def test_a_head_without_gpus_serves_no_expert(configured, monkeypatch, tmp_path, model_folder):
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    config = configured("expert=self", "hardware=8gpu", model=model_folder(tmp_path / "m"))
+    refused(config, "shows 0 GPUs of the 1", "expert=mixed", error=ExpertError)
 
 
 def test_cpus_that_verl_would_wait_for(configured):

@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from recipe.run import shortcuts
-from recipe.run.shortcuts import CONF, choose_hardware, count_gpus, expand
+from recipe.run.shortcuts import CONF, choose_hardware, count_gpus, expand, keys_of
 
 
 def expanded(*arguments: str, **environment: str) -> dict[str, object]:
@@ -81,6 +81,17 @@ def test_raw_dir_is_absolute(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["first", "123", "1e5", "true", "null", "2026-01-01"])
 def test_name_stays_text(name):
     assert expanded(f"NAME={name}")["run.name"] == name
+
+
+def test_without_keys_the_base_model_is_its_own_expert():
+    keys = {"ARK_API_KEY": "a", "DEEPSEEK_API_KEY": "b"}
+    assert keys_of("paper") == keys_of("ablation_original_only") == sorted(keys)
+    assert keys_of("smoke") == keys_of("no-such-experiment") == []
+    assert expanded("MODEL=Qwen3-8B")["expert"] == "self"
+    assert expanded("experiment=ablation_grpo", ARK_API_KEY="a")["expert"] == "self"
+    assert "expert" not in expanded("MODEL=Qwen3-8B", **keys)  # the paper's, as the experiment chooses
+    assert expanded("MODEL=Qwen3-8B", "expert=endpoint")["expert"] == "endpoint"
+    assert "expert" not in expanded("MODEL=tiny")
 
 
 def test_empty_shortcuts_are_none():
