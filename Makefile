@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 SETUP = $(PYTHON) launch/setup_env.py
-UNIT = -m pytest -m "not stack and not layout" -n 2
+UNIT = -m pytest -m "not stack" -n 2
 COVER = $(addprefix --cov=,advantage bench data_prep launch recipe rewards) --cov-report=term:skip-covered
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
@@ -84,7 +84,7 @@ stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 
 ##@ Maintain
 test: setup lint ## lint, unit tests, then two real turns of the flywheel (20 to 30 minutes)
-	@$(PY) $(UNIT) && $(PY) -m pytest -m stack
+	@$(PY) $(UNIT) && $(PY) -m pytest -m "stack and not layout"
 
 test-unit: setup ## the unit tests alone, and what they cover (3 minutes); PYTHONS="3.11 3.12" repeats them with those
 	@$(PY) $(UNIT) $(COVER)

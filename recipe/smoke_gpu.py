@@ -1,8 +1,9 @@
 """`make smoke-gpu`: one small turn on a real GPU in about ten minutes, and a file to attach to an issue.
 
-`python -m recipe.smoke_gpu [MODEL=...] [hydra overrides]`. SFT, RL of three steps with a weight sync after each,
-ended after the first and resumed, export and evaluation, through the very commands that people type. What the
-GPU did is held against the CPU where that can be done: the advantages of every step are computed again here.
+`python -m recipe.smoke_gpu [MODEL=...] [hydra overrides]`. SFT, RL of three steps with a weight sync after
+each, ended after the first and resumed, export and evaluation, through the very commands that people type.
+What the GPU did is held against the CPU where that can be done: the advantages of every step are computed
+again here.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from recipe.run.files import read_json, read_metrics
 
 #: Of RL; the run is ended when the first of them is saved.
 STEPS = 3
-#: What the result has to reach: the correlation of vLLM's and the actor's token probabilities in bfloat16, and the
-#: largest difference of an advantage, whose inputs are float32.
+#: What the result has to reach: the correlation of vLLM's and the actor's token probabilities in bfloat16,
+#: and the largest difference of an advantage, whose inputs are float32.
 LEAST_AGREEMENT, MOST_DIFFERENCE = 0.99, 1e-3
 #: veRL's name of that correlation.
 AGREEMENT = "training/rollout_actor_probs_pearson_corr"
@@ -85,7 +86,7 @@ def table(folder: Path) -> list[dict[str, Any]]:
 
 
 def advantage_difference(folder: Path) -> float:
-    """The largest difference between an advantage that the actor was given and Eq. 13 computed here, on the CPU,
+    """The largest difference of an advantage that the actor was given from Eq. 13, computed here on the CPU
     from the recorded rewards.
 
     Raises:
@@ -112,7 +113,9 @@ def findings(folder: Path) -> dict[str, Any]:
     log = (folder / "iter_1/rl/log.txt").read_text(errors="replace")
     wrong = []
     if not agreements or min(agreements) < LEAST_AGREEMENT:
-        wrong.append(f"vLLM and the actor agree to {min(agreements, default=None)}, less than {LEAST_AGREEMENT}")
+        wrong.append(
+            f"vLLM and the actor agree to {min(agreements, default=None)}, less than {LEAST_AGREEMENT}"
+        )
     if difference > MOST_DIFFERENCE:
         wrong.append(f"an advantage differs by {difference:.2g} from the CPU's")
     if "setting global step to" not in log:
@@ -126,7 +129,12 @@ def render(found: dict[str, Any]) -> str:
     """The table as text for a terminal."""
     shown = [f"{'stage':<12}{'step':>6}{'tokens/s':>12}{'seconds':>10}{'GiB':>8}{'agreement':>12}"]
     for line in found["steps"]:
-        numbers = (("tokens_per_second", 12, 0), ("seconds", 10, 1), ("memory_gib", 8, 1), ("agreement", 12, 5))
+        numbers = (
+            ("tokens_per_second", 12, 0),
+            ("seconds", 10, 1),
+            ("memory_gib", 8, 1),
+            ("agreement", 12, 5),
+        )
         cells = ("–".rjust(w) if line[n] is None else f"{line[n]:>{w},.{d}f}" for n, w, d in numbers)
         shown.append(f"{line['stage']:<12}{line['step']:>6}" + "".join(cells))
     shown.append(f"advantages: {found['advantage_difference']:.1e} at most from the CPU's")

@@ -1,6 +1,7 @@
 """Worked examples of this project's own, for a model that writes the cold start's responses itself.
 
-Their dialogues come from no corpus. Their emotions are written in the words of the corpus that is asked about.
+Their dialogues come from no corpus. Their emotions are written in the words of the corpus that is asked
+about.
 """
 
 from __future__ import annotations
@@ -57,9 +58,12 @@ def worked_examples(corpus: str) -> str:
     names = names_of(corpus)
     parts = []
     for example in _EXAMPLES:
-        last, mine = ({names[feeling]: weight for feeling, weight in e.items()} for e in (example.last, example.mine))
+        last, mine = (
+            {names[feeling]: weight for feeling, weight in e.items()} for e in (example.last, example.mine)
+        )
         said = {"last_emotions": last, "my_emotions": mine, "my_output": example.reply}
         parts.append(
-            f"Dialogue:\n{example.dialogue}\nAnswer as {example.name}:\n<think>{example.thought}</think>\n{said!r}"
+            f"Dialogue:\n{example.dialogue}\nAnswer as "
+            f"{example.name}:\n<think>{example.thought}</think>\n{said!r}"
         )
     return "Examples, of other people in other dialogues:\n\n" + "\n\n".join(parts)

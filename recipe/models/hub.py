@@ -1,13 +1,14 @@
 """Models of the Hugging Face hub, fetched before a run starts: whole, checked, and pinned to a revision.
 
-`huggingface_hub` does the work: files go into its cache, what was cut off is continued, HF_ENDPOINT and HF_TOKEN
-are its own. What it does not check is the content of a large file, whose SHA-256 the hub states.
+`huggingface_hub` does the work: files go into its cache, what was cut off is continued, HF_ENDPOINT and
+HF_TOKEN are its own. What it does not check is the content of a large file, whose SHA-256 the hub states.
 """
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,6 @@ def fetch(repo: str, target: Path | None = None) -> Fetched:
     import httpx
     from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import filter_repo_objects
 
     wanted: dict[str, Any] = {"allow_patterns": list(_WANTED), "ignore_patterns": list(_UNWANTED)}
     try:
@@ -70,14 +70,15 @@ def fetch(repo: str, target: Path | None = None) -> Fetched:
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     if not any(name.endswith(".safetensors") and "/" not in name for name in sizes):
         raise ModelError(
-            f"MODEL={repo!r} has no *.safetensors on the hub; choose a model that has, or convert it and pass its "
-            "folder as MODEL=/path/to/folder"
+            f"MODEL={repo!r} has no *.safetensors on the hub; choose a model that has, or convert it and "
+            "pass its folder as MODEL=/path/to/folder"
         )
-    new = [
-        name
-        for name in filter_repo_objects(sizes, **wanted)
-        if not (target / name if target else Path(str(try_to_load_from_cache(repo, name, revision=info.sha)))).is_file()
-    ]
+
+    def lies_here(name: str) -> bool:
+        kept = target / name if target else try_to_load_from_cache(repo, name, revision=info.sha)
+        return Path(str(kept)).is_file()
+
+    new = [name for name in filter(_is_wanted, sizes) if not lies_here(name)]
     if new:
         _make_room(repo, info.sha, new, sum(sizes[name] for name in new), target)
     try:
@@ -88,6 +89,10 @@ def fetch(repo: str, target: Path | None = None) -> Fetched:
     stated = {file.rfilename: file.lfs.sha256 for file in info.siblings or () if file.lfs}
     _check_content(repo, folder, {name: stated[name] for name in new if name in stated})
     return Fetched(folder, info.sha)
+
+
+def _is_wanted(name: str) -> bool:
+    return any(fnmatch(name, p) for p in _WANTED) and not any(fnmatch(name, p) for p in _UNWANTED)
 
 
 def _cached(repo: str, wanted: dict[str, Any]) -> Fetched | None:
@@ -109,11 +114,12 @@ def _make_room(repo: str, revision: str, names: list[str], size: int, target: Pa
     parent = next(p for p in (where, *where.resolve().parents) if p.exists())
     if (free := shutil.disk_usage(parent).free) < size:
         raise ModelError(
-            f"MODEL={repo!r} is {size / GIB:.1f} GiB, and the disk of {where} has {free / GIB:.1f} free; free some, "
-            "or name another folder in HF_HOME"
+            f"MODEL={repo!r} is {size / GIB:.1f} GiB, and the disk of {where} has {free / GIB:.1f} free; "
+            "free some, or name another folder in HF_HOME"
         )
     print(
-        f"  fetching {repo}, revision {revision[:12]}: {len(names)} files, {size / GIB:.2f} GiB, into {where}",
+        f"  fetching {repo}, revision {revision[:12]}: {len(names)} files, {size / GIB:.2f} GiB, into "
+        f"{where}",
         flush=True,
     )
 
@@ -125,21 +131,27 @@ def _check_content(repo: str, folder: Path, stated: dict[str, str]) -> None:
             path.resolve().unlink()  # else it would be taken for whole the next time
             path.unlink(missing_ok=True)
             raise ModelError(
-                f"MODEL={repo!r}: {name} came with SHA-256 {found[:12]}..., the hub states {wanted[:12]}...; it is "
-                "deleted: run the same command again, and look for a proxy that changes files"
+                f"MODEL={repo!r}: {name} came with SHA-256 {found[:12]}..., the hub states "
+                f"{wanted[:12]}...; it is deleted: run the same command again, and look for a proxy that "
+                "changes files"
             )
 
 
 def _told(repo: str, error: Exception) -> ModelError:
     """Why a model cannot be had, in a line with its remedy."""
     from huggingface_hub import constants
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     at = f"{constants.ENDPOINT}/{repo}"
     if isinstance(error, GatedRepoError):
         return ModelError(
-            f"MODEL={repo!r} is gated: accept its terms at {at}, then log in (HF_TOKEN=... in the environment)"
+            f"MODEL={repo!r} is gated: accept its terms at {at}, then log in (HF_TOKEN=... in the "
+            "environment)"
         )
     if isinstance(error, RepositoryNotFoundError):
         return ModelError(
@@ -147,7 +159,9 @@ def _told(repo: str, error: Exception) -> ModelError:
             "spelling, or log in (HF_TOKEN=... in the environment)"
         )
     if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-        return ModelError(f"MODEL={repo!r} has no config.json on the model hub ({at}), so it cannot be loaded")
+        return ModelError(
+            f"MODEL={repo!r} has no config.json on the model hub ({at}), so it cannot be loaded"
+        )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ModelError(
         f"MODEL={repo!r} could not be read from the model hub ({reason}). Check the network (HF_ENDPOINT, "

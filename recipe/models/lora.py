@@ -37,7 +37,9 @@ def merged(exported: Path, most_bytes: int = 4 * 2**30) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     weights = ("*.safetensors", "*.safetensors.index.json")
     shutil.copytree(exported, target, ignore=shutil.ignore_patterns(*weights))
-    tied = json.loads((exported / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings", False)
+    tied = json.loads((exported / "config.json").read_text(encoding="utf-8")).get(
+        "tie_word_embeddings", False
+    )
     _write(exported, target, found["lora_alpha"] / found["r"], most_bytes, without_head=tied)
     return target
 
@@ -52,7 +54,9 @@ def _write(exported: Path, target: Path, scale: float, most_bytes: int, without_
         ]
         held = {name: file for file in files for name in file.keys()}  # noqa: SIM118  no mapping
         kept = [n for n in held if "lora_" not in n and not (without_head and n.endswith("lm_head.weight"))]
-        if strange := [n for n in held if "lora_" in n and ".lora_A.default." not in n.replace("lora_B", "lora_A")]:
+        if strange := [
+            n for n in held if "lora_" in n and ".lora_A.default." not in n.replace("lora_B", "lora_A")
+        ]:
             raise ValueError(f"{exported}: {strange[0]} is no adapter that can be merged; train without it")
         shards = list(_shards(kept, held, most_bytes))
         index: dict[str, str] = {}

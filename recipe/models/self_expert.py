@@ -1,4 +1,4 @@
-"""`expert=self`: the base model as its own expert, served while personas, labels and responses are asked for."""
+"""`expert=self`: the base model as its own expert, served while personas, labels and responses are asked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_self(config: Any) -> bool:
 
 
 def experts_of(config: Any) -> Settings | None:
-    """Checked settings of experts that are there before the run; None for the offline stand-in and for `self`.
+    """Checked settings of experts that are there before the run; None for the offline stand-in and `self`.
 
     Raises:
         ExpertError: they cannot be asked.
@@ -38,9 +38,9 @@ def experts_of(config: Any) -> Settings | None:
         wanted = config.actor_rollout_ref.rollout.tensor_model_parallel_size
         if (there := torch.cuda.device_count()) < wanted:
             raise ExpertError(
-                f"expert=self serves the base model on this machine, which shows {there} GPUs of the {wanted} "
-                "wanted: start the run on a node with GPUs, or name experts (expert=mixed and their keys, "
-                "expert=endpoint)"
+                f"expert=self serves the base model on this machine, which shows {there} GPUs of the "
+                f"{wanted} wanted: start the run on a node with GPUs, or name experts (expert=mixed and their "
+                "keys, expert=endpoint)"
             )
     return None
 
@@ -54,8 +54,8 @@ def serving(config: Any, log: Path) -> Iterator[Settings]:
         log: where the server's output goes.
 
     Yields:
-        How to ask it. Its name holds its weights' digest, and its address depends on that alone where the port
-        is free, so that answers on disk are known again.
+        How to ask it. Its name holds its weights' digest, and its address depends on that alone where the
+        port is free, so that answers on disk are known again.
     """
     path = named.resolve(config.base.path)
     folder = str(hub.fetch(path).folder) if named.is_hub_id(path) else path

@@ -1,4 +1,4 @@
-"""MELD and EmoryNLP where nobody has named a folder of corpora (``download``), as `make download` fetches them."""
+"""MELD and EmoryNLP, as `make download` fetches them, where nobody has named a folder of corpora."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def choose_folder(config: Any) -> bool:
 
 
 def fetch_corpora(config: Any) -> None:
-    """Fetch what is missing of MELD and EmoryNLP; a corpus of other files there, and IEMOCAP, are left as they are.
+    """Fetch what is missing of MELD and EmoryNLP; other files of a corpus, and IEMOCAP, are left as they are.
 
     Raises:
         DownloadError: a file cannot be had, or is another one.
@@ -30,8 +30,8 @@ def fetch_corpora(config: Any) -> None:
     if missing:
         size = sum(remote.size for remote in missing) / 2**20
         print(
-            f"no RAW_DIR is given: fetching MELD and EmoryNLP into {folder} ({len(missing)} files, {size:.1f} MiB, "
-            "checked); IEMOCAP has to be asked for (make download), and is used where it lies there",
+            f"no RAW_DIR is given: fetching MELD and EmoryNLP into {folder} ({len(missing)} files, "
+            f"{size:.1f} MiB, checked); IEMOCAP has to be asked for (make download), and is used where it lies there",
             flush=True,
         )
     for remote in missing:

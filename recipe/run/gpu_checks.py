@@ -1,7 +1,7 @@
 """Whether the GPUs of this machine, their driver and what is compiled for them can carry a run.
 
-CUDA is asked in a process of its own: a process that has opened it cannot be forked any more, and a driver that
-is too old makes PyTorch say that there is no GPU at all.
+CUDA is asked in a process of its own: a process that has opened it cannot be forked any more, and a driver
+that is too old makes PyTorch say that there is no GPU at all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from recipe.run.plan_memory import (
 )
 
 INSTALL = ".venv/bin/pip install flash-attn==2.8.3 --no-build-isolation"
-#: Tokens of a micro-batch up to which sdpa stands in for flash-attn: its mask and its time grow with their square.
+#: Tokens of a micro-batch up to which sdpa stands in for flash-attn: its mask and time are their square.
 MOST_MASKED = 32_768
 #: Bytes of a GPU that may be taken before a run starts, by a desktop for instance.
 _TAKEN = 2 * GIB
@@ -132,7 +132,7 @@ def settle(config: Any) -> Machine | None:
 
 
 def fit_replicas(config: Any) -> None:
-    """A rollout replica takes no more GPUs than a node has, so that the paper's 8 become 4 or 2 on such nodes."""
+    """A rollout replica takes no more GPUs than a node has: the paper's 8 become 4 or 2 on such nodes."""
     rollout, gpus = config.actor_rollout_ref.rollout, config.trainer.n_gpus_per_node
     if (asked := rollout.tensor_model_parallel_size) > gpus:
         rollout.tensor_model_parallel_size = gpus
@@ -186,8 +186,8 @@ def check_free(gpus: Sequence[Gpu]) -> None:
     for number, gpu in enumerate(gpus):
         if (taken := gpu.total - gpu.free) > _TAKEN:
             raise GpuError(
-                f"GPU {number} ({gpu.name}) is in use: {taken / GIB:.1f} of {gpu.total / GIB:.1f} GiB are taken. "
-                "End what holds them (nvidia-smi shows it), or name free ones in CUDA_VISIBLE_DEVICES"
+                f"GPU {number} ({gpu.name}) is in use: {taken / GIB:.1f} of {gpu.total / GIB:.1f} GiB are "
+                "taken. End what holds them (nvidia-smi shows it), or name free ones in CUDA_VISIBLE_DEVICES"
             )
 
 

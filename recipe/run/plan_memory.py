@@ -206,13 +206,9 @@ def problems(config: Any, model: Architecture) -> list[str]:
             f"{tokens:,} tokens of a micro-batch are there (rows of {longest:,} tokens)"
         )
     if rollout > need.available:
-        found.append(
-            f"generation does not fit: {rollout / GIB:,.0f} GiB a GPU of {need.available / GIB:.0f}"
-        )
+        found.append(f"generation does not fit: {rollout / GIB:,.0f} GiB a GPU of {need.available / GIB:.0f}")
     if need.kv_tokens < longest:
-        found.append(
-            f"the KV cache holds {need.kv_tokens:,.0f} tokens, less than one row of {longest:,}"
-        )
+        found.append(f"the KV cache holds {need.kv_tokens:,.0f} tokens, less than one row of {longest:,}")
     return found
 
 
@@ -242,7 +238,7 @@ def advice(config: Any, model: Architecture) -> list[str]:
 
 
 def _candidates(config: Any, model: Architecture) -> Iterator[Sequence[str]]:
-    """Changes to try: tokens of a micro-batch, vLLM's share, offloading, then LoRA, and all of them together."""
+    """Changes to try: micro-batches, vLLM's share, offloading, then LoRA, each with those before it."""
     offload = [
         (),
         (f"{_ACTOR}.fsdp_config.optimizer_offload=true",),
@@ -258,8 +254,10 @@ def _candidates(config: Any, model: Architecture) -> Iterator[Sequence[str]]:
             yield from _with_batch_and_share(config, model, settings)
 
 
-def _with_batch_and_share(config: Any, model: Architecture, settings: Sequence[str]) -> Iterator[Sequence[str]]:
-    """``settings``, with the micro-batch and the share of vLLM that fit beside them, where they must change."""
+def _with_batch_and_share(
+    config: Any, model: Architecture, settings: Sequence[str]
+) -> Iterator[Sequence[str]]:
+    """``settings``, with the micro-batch and vLLM's share that fit beside them, where they must change."""
     changed = config.copy()
     OmegaConf.set_struct(changed, False)
     changed.merge_with_dotlist(list(settings))

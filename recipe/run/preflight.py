@@ -313,8 +313,9 @@ def _check_logical_cpus(config: DictConfig) -> None:
     ranks, cpus = config.trainer.n_gpus_per_node, config.cluster.num_cpus
     if cpus < CPUS_PER_GPU * ranks and os.environ.get("RAY_ADDRESS") is None:
         raise PreflightError(
-            f"cluster.num_cpus={cpus} is less than the {CPUS_PER_GPU} CPUs that veRL's SFT reserves for each of "
-            f"{ranks} training ranks, and it would wait for ever; they are logical: cluster.num_cpus={16 * ranks}"
+            f"cluster.num_cpus={cpus} is less than the {CPUS_PER_GPU} CPUs that veRL's SFT reserves for each "
+            f"of {ranks} training ranks, and it would wait for ever; they are logical: "
+            f"cluster.num_cpus={16 * ranks}"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-#: CPUs that a stage reserves beside every GPU: veRL's SFT asks for ten (RayResourcePool's max_colocate_count).
+#: CPUs that a stage reserves beside every GPU: max_colocate_count of the RayResourcePool of veRL's SFT.
 CPUS_PER_GPU = 10
 
 
@@ -153,10 +153,13 @@ def shortage(found: Sequence[Mapping[str, Any]], nodes: int, gpus: int) -> str |
     enough = [r for r in alive if r.get("GPU", 0) >= gpus and r.get("CPU", 0) >= cpus]
     if len(enough) >= nodes:
         return None
-    shown = ", ".join(f"{int(r.get('GPU', 0))} GPU(s) and {int(r.get('CPU', 0))} CPUs" for r in alive) or "none"
+    shown = (
+        ", ".join(f"{int(r.get('GPU', 0))} GPU(s) and {int(r.get('CPU', 0))} CPUs" for r in alive) or "none"
+    )
     return (
         f"the run asks for {nodes} node(s) with {gpus} GPU(s) and {cpus} CPUs each (trainer.nnodes and "
-        f"n_gpus_per_node; veRL's SFT reserves {CPUS_PER_GPU} CPUs a GPU), the cluster has {len(alive)} node(s), "
-        f"with {shown}. Change the settings or add nodes; both numbers are what `ray start --num-gpus --num-cpus` "
-        "says (of a local Ray: cluster.num_gpus and num_cpus), and may be larger than what is there"
+        f"n_gpus_per_node; veRL's SFT reserves {CPUS_PER_GPU} CPUs a GPU), the cluster has {len(alive)} "
+        f"node(s), with {shown}. Change the settings or add nodes; both numbers are what `ray start "
+        "--num-gpus --num-cpus` says (of a local Ray: cluster.num_gpus and num_cpus), and may be larger than "
+        "what is there"
     )

@@ -16,8 +16,8 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
 
     MODEL becomes a file of ``conf/model`` if one has that name (case does not matter), else
     ``model=any`` with that folder or hub id, and brings the experiment that the file names. Where that
-    experiment's experts lack a key in the environment, the base model is its own (``expert=self``). RAW_DIR and
-    NAME set ``raw_dir`` and ``run.name``. What the user overrides is left alone.
+    experiment's experts lack a key in the environment, the base model is its own (``expert=self``). RAW_DIR
+    and NAME set ``raw_dir`` and ``run.name``. What the user overrides is left alone.
 
     Args:
         arguments: the command line.

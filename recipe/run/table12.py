@@ -15,7 +15,7 @@ _NODES = ("data", "actor_rollout_ref", "algorithm", "trainer")
 
 
 def against_paper(config: DictConfig) -> list[dict[str, Any]]:
-    """One line per setting of Table 12: ``name``, ``paper``, ``here``, whether they are the ``same``, a ``note``.
+    """One line per setting of Table 12: ``name``, ``paper``, ``here``, are they the ``same``, a ``note``.
 
     ``here`` is None for a setting that this run's configuration does not have. The note says where a size of
     micro-batches only documents, because they follow the tokens: the sums are the same, their parts are not.

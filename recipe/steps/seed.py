@@ -52,5 +52,8 @@ def fill(run: Run, work: Path) -> None:
     answered = sum(row["response"] is not None for row in rows)
     counts = {"rows": len(rows), "with_response": answered}
     if experts:  # what kept the rule is kept
-        print(f"  {answered:,} of {len(drawn):,} responses kept the rule ({answered / len(drawn):.0%})", flush=True)
+        print(
+            f"  {answered:,} of {len(drawn):,} responses kept the rule ({answered / len(drawn):.0%})",
+            flush=True,
+        )
     write_json(work / "counts.json", counts)

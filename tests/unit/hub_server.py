@@ -69,7 +69,11 @@ class Hub:
         if "owner/model" not in path:
             return send(404, b"{}", X_Error_Code="RepoNotFound")
         if re.fullmatch(r"/api/models/owner/model(/revision/\w+)?", path):
-            info = {"id": "owner/model", "sha": REVISION, "siblings": [self.entry(n, "rfilename") for n in self.files]}
+            info = {
+                "id": "owner/model",
+                "sha": REVISION,
+                "siblings": [self.entry(n, "rfilename") for n in self.files],
+            }
             return send(200, json.dumps(info).encode(), Content_Type="application/json")
         if path.startswith("/api/models/owner/model/tree/"):
             tree = [{"type": "file", "oid": "0" * 40} | self.entry(n, "path") for n in self.files]
@@ -88,7 +92,9 @@ class Hub:
         if name in self.cut:
             self.cut.discard(name)
             handler.send_response(200)
-            for key, value in (tag | {"X-Repo-Commit": REVISION, "Content-Length": str(len(content))}).items():
+            for key, value in (
+                tag | {"X-Repo-Commit": REVISION, "Content-Length": str(len(content))}
+            ).items():
                 handler.send_header(key, value)
             handler.end_headers()
             handler.wfile.write(content[: len(content) // 2])
@@ -104,6 +110,7 @@ class Hub:
         content = self.files[name]
         found = {key: name, "size": len(content)}
         if name.endswith(".safetensors"):
-            found["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "oid": hashlib.sha256(content).hexdigest(),
+            digest = hashlib.sha256(content).hexdigest()
+            found["lfs"] = {"sha256": digest, "oid": digest,
                             "size": len(content), "pointerSize": 130}  # fmt: skip
         return found

@@ -116,7 +116,8 @@ def slurm(root, tmp_path):
     bodies = {
         "scontrol": "printf 'n1\\nn2\\n'",
         # On Debian and Ubuntu a machine's own name is 127.0.1.1 to itself.
-        "hostname": 'case $1 in --ip-address) echo 127.0.1.1;; *) echo "${ADDRESSES-fd00::1 10.0.0.1 172.17.0.1}";; esac',
+        "hostname": "case $1 in --ip-address) echo 127.0.1.1;; "
+        '*) echo "${ADDRESSES-fd00::1 10.0.0.1 172.17.0.1}";; esac',
         "srun": "exec sleep 30",
         "ray": "exit ${HEALTH:-0}",
         # Ends when all stand-ins that run beside it have noted their calls.

@@ -33,7 +33,9 @@ def server(folder, tmp_path, monkeypatch):
     constants = huggingface_hub.constants
     for module in (constants, huggingface_hub.file_download, huggingface_hub.hf_api):
         monkeypatch.setattr(module, "ENDPOINT", server.url, raising=False)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     for name in ("HF_HUB_CACHE", "HF_XET_CACHE"):
         monkeypatch.setattr(constants, name, str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -95,7 +97,9 @@ def test_what_cannot_be_had_is_told_in_a_line(server):
             ask("owner/nothing")
     server.gated = True
     for ask in (hub.check, hub.fetch):
-        with pytest.raises(ModelError, match=r"gated: accept its terms at \S+/owner/model, then log in") as gated:
+        with pytest.raises(
+            ModelError, match=r"gated: accept its terms at \S+/owner/model, then log in"
+        ) as gated:
             ask("owner/model")
     server.close()
     with pytest.raises(ModelError, match="could not be read from the model hub .* Check the network") as away:

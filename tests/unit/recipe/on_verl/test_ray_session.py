@@ -170,7 +170,9 @@ def test_waiting_for_nodes_is_said(monkeypatch, capsys):
     monkeypatch.setattr(nodes.time, "sleep", lambda _: None)
     nodes.wait_for(2, 1, 600)
     out = capsys.readouterr().out
-    assert out.startswith("waiting up to 600 s for nodes: the run asks for 2 node(s) with 1 GPU(s) and 10 CPUs each")
+    assert out.startswith(
+        "waiting up to 600 s for nodes: the run asks for 2 node(s) with 1 GPU(s) and 10 CPUs each"
+    )
     assert out.count("waiting") == 1  # and then once a minute
     monkeypatch.setattr(ray, "nodes", lambda: [node(1.0)])
     with pytest.raises(nodes.ClusterError, match="the cluster has 1 node"):

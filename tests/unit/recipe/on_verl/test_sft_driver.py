@@ -36,10 +36,18 @@ def test_the_driver_needs_no_gpu_of_its_own(monkeypatch, capsys):
     assert not torch.cuda.is_available()
     monkeypatch.setattr(sft_driver, "SFTTrainer", Standing)
     trainer = {
-        "device": "cuda", "project_name": "p", "experiment_name": "e", "logger": ["console"], "total_epochs": 1,
+        "device": "cuda", "project_name": "p", "experiment_name": "e", "logger": ["console"],
+        "total_epochs": 1,
         "balance_batch": False,
     }  # fmt: skip
-    data = {"use_dynamic_bsz": True, "max_token_len_per_gpu": 8, "micro_batch_size_per_gpu": 1, "pad_mode": "no"}
-    sft_driver.fit(OmegaConf.create({"trainer": trainer, "data": data, "model": {"use_remove_padding": True}}))
+    data = {
+        "use_dynamic_bsz": True,
+        "max_token_len_per_gpu": 8,
+        "micro_batch_size_per_gpu": 1,
+        "pad_mode": "no",
+    }
+    sft_driver.fit(
+        OmegaConf.create({"trainer": trainer, "data": data, "model": {"use_remove_padding": True}})
+    )
     assert Standing.last.saved == [1]
     assert "global_tokens:8" in capsys.readouterr().out

@@ -97,7 +97,7 @@ def test_split_sequences_with_another_attention_are_refused(hardware):
 
 @pytest.mark.parametrize("name", ["Qwen3", "Llama"])
 def test_sdpa_keeps_packed_rows_apart(name):
-    """What the fallback rests on: rows laid end to end, told apart by their positions alone, answer as alone."""
+    """What the fallback rests on: rows laid end to end, told apart by their positions, answer as alone."""
     import torch
     import transformers
 
@@ -110,7 +110,9 @@ def test_sdpa_keeps_packed_rows_apart(name):
     rows = [torch.randint(64, (1, n)) for n in (5, 9, 3)]
     positions = torch.cat([torch.arange(row.shape[1]) for row in rows])[None]
     with torch.inference_mode():
-        packed = model(torch.cat(rows, 1), attention_mask=None, position_ids=positions, use_cache=False).logits
+        packed = model(
+            torch.cat(rows, 1), attention_mask=None, position_ids=positions, use_cache=False
+        ).logits
         alone = torch.cat([model(row).logits for row in rows], 1)
     assert torch.allclose(packed, alone, atol=1e-5)
 
@@ -147,7 +149,9 @@ def test_a_gpu_that_somebody_else_uses():
 def test_memory_is_that_of_the_gpus_that_are_there():
     check_memory(paper(), Machine((H100,) * 8), training=True)
     small = Gpu("NVIDIA L4", 22 * GIB, 22 * GIB)
-    with pytest.raises(GpuError, match=r"Qwen3-8B on 8 x NVIDIA L4: training does not fit: .* plan.check=false"):
+    with pytest.raises(
+        GpuError, match=r"Qwen3-8B on 8 x NVIDIA L4: training does not fit: .* plan.check=false"
+    ):
         check_memory(paper(), Machine((H100,) * 7 + (small,)), training=True)
     check_memory(paper("plan.check=false"), Machine((small,) * 8), training=True)
     check_memory(paper(), Machine((small,) * 8), training=False)

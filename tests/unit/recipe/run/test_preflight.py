@@ -250,8 +250,8 @@ def test_memory_and_disk_grow_with_what_is_asked():
 
 
 def test_disk_at_its_fullest():
-    """While the last RL stage saves: veRL keeps its old checkpoint (16 bytes a parameter) until the new one is
-    whole, beside the exported models (4) of the cold start, RL 1 and its retraining."""
+    """While the last RL stage saves: veRL keeps its old checkpoint (16 bytes a parameter) until the new one
+    is whole, beside the exported models (4) of the cold start, RL 1 and its retraining."""
     n = 8_190_427_136
     assert disk_bytes(n, 1) == pytest.approx((4 + 2 * 16) * n + 0.2 * GIB)
     assert disk_bytes(n, 2) == pytest.approx((3 * 4 + 2 * 16) * n + 0.2 * GIB)

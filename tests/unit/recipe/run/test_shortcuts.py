@@ -130,7 +130,8 @@ def test_hydra_s_own_flags_go_on_working(arguments):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "group"), [(0, "cpu"), (1, "1gpu"), (2, "2gpu"), (3, "2gpu"), (4, "4gpu"), (7, "4gpu"), (8, "8gpu"), (16, "8gpu")]
+    ("gpus", "group"),
+    [(0, "cpu"), (1, "1gpu"), (2, "2gpu"), (3, "2gpu"), (4, "4gpu"), (7, "4gpu"), (8, "8gpu"), (16, "8gpu")],
 )
 def test_hardware_by_the_number_of_gpus(monkeypatch, gpus, group):
     assert choose_hardware(gpus) == group

@@ -49,7 +49,8 @@ TABLE_12 = {
 }
 #: Attention and key-value heads, as the models' own configurations say.
 HEADS = {
-    "any": (32, 8), "qwen3-1.7b": (16, 8), "qwen3-4b": (32, 8), "qwen3-8b": (32, 8), "smollm2-135m": (9, 3), "tiny": (4, 2),
+    "any": (32, 8), "qwen3-1.7b": (16, 8), "qwen3-4b": (32, 8), "qwen3-8b": (32, 8),
+    "smollm2-135m": (9, 3), "tiny": (4, 2),
 }  # fmt: skip
 
 
@@ -84,18 +85,26 @@ def test_every_row_of_table_12(model, path):
 def test_what_the_paper_profile_changes_of_the_letter():
     """Micro-batches by tokens, in all three places that have them, and more checkpoints; nothing else."""
     exact, paper = (
-        flatten(OmegaConf.to_container(composed("model=qwen3-8b", f"experiment={name}", "hardware=8gpu"), resolve=True))
+        flatten(
+            OmegaConf.to_container(
+                composed("model=qwen3-8b", f"experiment={name}", "hardware=8gpu"), resolve=True
+            )
+        )
         for name in ("paper_exact", "paper")
     )
     changed = {key: value for key, value in paper.items() if exact[key] != value}
     rollout, actor = ("actor_rollout_ref.rollout", "actor_rollout_ref.actor")
-    of_rl = {key: value for key, value in changed.items() if key.startswith(("actor_rollout_ref.", "trainer."))}
+    of_rl = {
+        key: value for key, value in changed.items() if key.startswith(("actor_rollout_ref.", "trainer."))
+    }
     assert of_rl.pop("trainer.save_freq") == 60
     assert of_rl[f"{actor}.use_dynamic_bsz"] and of_rl[f"{rollout}.log_prob_use_dynamic_bsz"]
     assert of_rl["actor_rollout_ref.ref.log_prob_use_dynamic_bsz"]
     assert set(of_rl.values()) <= {True, 16384}
     assert all("dynamic_bsz" in key or "max_token_len" in key for key in of_rl)
-    assert paper[f"{actor}.ppo_max_token_len_per_gpu"] >= 4096 + 8192  # veRL refuses rows that fill no micro-batch
+    assert (
+        paper[f"{actor}.ppo_max_token_len_per_gpu"] >= 4096 + 8192
+    )  # veRL refuses rows that fill no micro-batch
     assert not [key for key in changed if not key.startswith(("actor_rollout_ref.", "trainer.", "critic."))]
 
 
@@ -105,7 +114,9 @@ def test_the_page_says_where_the_table_s_micro_batches_only_document():
         line = notes[f"actor_rollout_ref.{name}"]
         assert line["same"] and line["note"] == "by tokens instead, at most 16,384 a GPU: the same sums"
     assert not notes["trainer.save_freq"]["same"] and notes["data.train_batch_size"]["note"] == ""
-    assert not any(line["note"] for line in against_paper(composed("experiment=paper_exact", "hardware=8gpu")))
+    assert not any(
+        line["note"] for line in against_paper(composed("experiment=paper_exact", "hardware=8gpu"))
+    )
 
 
 def test_verl_s_own_objects_hold_table_12():
@@ -132,10 +143,13 @@ def group(name: str) -> list[str]:
     return sorted(path.stem for path in (CONF / name).glob("*.yaml"))
 
 
-#: Hardware that is another one with fewer GPUs or with adapters: tried with the largest and the smallest profile.
+#: Other hardware with fewer GPUs or with adapters: tried with the largest and the smallest profile.
 DERIVED = ("1gpu_lora", "2gpu", "4gpu")
 PROFILES = [
-    (e, h) for e in group("experiment") for h in group("hardware") if h not in DERIVED or e in ("paper", "smoke")
+    (e, h)
+    for e in group("experiment")
+    for h in group("hardware")
+    if h not in DERIVED or e in ("paper", "smoke")
 ]
 #: Experiments of the paper's sizes.
 PAPER = [e for e in group("experiment") if e.startswith(("paper", "ablation"))]

@@ -115,7 +115,9 @@ def test_the_base_model_as_its_own_expert(server, tmp_path, monkeypatch, capsys)
     rows = read_rows(tmp_path / "run/iter_0/buffer/buffer.parquet")
     answered = [row for row in rows if row["response"]]
     assert answered and all(row["response_from"]["source"] == "self" for row in answered)
-    assert all(len(row["reward_model"]["ground_truth"]) >= 1 and row["extra_info"]["theme"] == "Ties" for row in rows)
+    assert all(
+        len(row["reward_model"]["ground_truth"]) >= 1 and row["extra_info"]["theme"] == "Ties" for row in rows
+    )
     out = capsys.readouterr().out
     assert "mine is its own expert" in out
     assert f"{len(answered)} of 20 responses kept the rule ({len(answered) / 20:.0%})" in out
