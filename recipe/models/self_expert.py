@@ -39,8 +39,8 @@ def experts_of(config: Any) -> Settings | None:
         if (there := torch.cuda.device_count()) < wanted:
             raise ExpertError(
                 f"expert=self serves the base model on this machine, which shows {there} GPUs of the "
-                f"{wanted} wanted: start the run on a node with GPUs, or name experts (expert=mixed and their "
-                "keys, expert=endpoint)"
+                f"{wanted} wanted: start the run on a node with GPUs, or name experts (expert=mixed and "
+                "their keys, expert=endpoint)"
             )
     return None
 

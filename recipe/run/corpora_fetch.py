@@ -31,7 +31,8 @@ def fetch_corpora(config: Any) -> None:
         size = sum(remote.size for remote in missing) / 2**20
         print(
             f"no RAW_DIR is given: fetching MELD and EmoryNLP into {folder} ({len(missing)} files, "
-            f"{size:.1f} MiB, checked); IEMOCAP has to be asked for (make download), and is used where it lies there",
+            f"{size:.1f} MiB, checked); IEMOCAP has to be asked for (make download), and is used "
+            "where it lies there",
             flush=True,
         )
     for remote in missing:

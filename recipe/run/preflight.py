@@ -273,6 +273,12 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
     _check_tensor_parallel(config, *weights.attention_heads(path))
     if path != "builtin:tiny":
         chat_template.check_model(path, config.data.apply_chat_template_kwargs, config.base.name)
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    if path != "builtin:tiny" and (most := weights.context_length(path)) < longest:
+        raise PreflightError(
+            f"data.max_prompt_length and max_response_length are {longest:,} tokens together, and "
+            f"{config.base.name} reads and writes at most {most:,}; lower them, or choose another MODEL"
+        )
     parameters = tiny.PARAMETERS if path == "builtin:tiny" else weights.count_parameters(path)
     needed_disk = disk_bytes(parameters, config.flywheel.iterations) if training else 0.2 * GIB
     needed_disk -= _size(folder)  # what a resumed run has written already

@@ -20,6 +20,7 @@ from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
 from data_prep.prepare import dialogue_rows, prepare
 from data_prep.rows import read_rows, write_rows
 from recipe.draws import draw_stratified
+from recipe.models.self_expert import is_self
 from recipe.run.files import raw_dir_of
 from recipe.run.run import Run
 from recipe.steps.experts import asked
@@ -67,7 +68,7 @@ def make(run: Run, work: Path) -> None:
         if experts:
             _ask_personas(run, work, experts)
             if kind == "expert":
-                _ask_labels(work, experts)
+                _ask_labels(run, work, experts)
     write_card(work, raw_dir, config.corpora, config.prompts.dir)
     write_json(work / "counts.json", counts)
 
@@ -101,7 +102,9 @@ def _ask_personas(run: Run, work: Path, experts: Settings) -> None:
         if f"{d.corpus}:{d.dialogue_id}:{utterance.utterance_id}" in used
         for part in (personas.seen_by(d, i, scope),)
     }
-    profiles, answers = personas.ask_personas(seen.values(), experts, cache_dir() / "experts")
+    profiles, answers = personas.ask_personas(
+        seen.values(), experts, cache_dir() / "experts", needed=not is_self(run.config)
+    )
     answers.write(work / "personas", profiles)
     print(answers.summary("personas"), flush=True)
     by_id = {
@@ -116,11 +119,11 @@ def _ask_personas(run: Run, work: Path, experts: Settings) -> None:
         write_rows(again, work / f"{split}.parquet")
 
 
-def _ask_labels(work: Path, experts: Settings) -> None:
+def _ask_labels(run: Run, work: Path, experts: Settings) -> None:
     """Soft labels of whatever is learnt from (``labels.kind: expert``); the test split keeps its own."""
     rows = {path.stem: read_rows(path) for path in sorted(work.glob("*.parquet")) if path.stem != "test"}
     learnt = [row for part in rows.values() for row in part]
-    found, answers = ask_labels(learnt, experts, cache_dir() / "experts")
+    found, answers = ask_labels(learnt, experts, cache_dir() / "experts", needed=not is_self(run.config))
     answers.write(work / "labels", found)
     print(answers.summary("labels"), flush=True)
     for name, part in rows.items():

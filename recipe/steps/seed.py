@@ -6,6 +6,7 @@ the experts answered and how much of it broke the rule.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.experts.cold_start import ask_responses
@@ -38,6 +39,9 @@ def fill(run: Run, work: Path) -> None:
     with asked(run, work) as experts:
         if experts:
             worked = is_self(run.config)
+            if worked:  # what is longer than a rollout may be teaches nothing
+                most = min(experts.max_tokens, run.config.data.max_response_length)
+                experts = replace(experts, max_tokens=most)
             responses, answers = ask_responses(drawn, experts, cache_dir() / "experts", worked)
             answers.write(work / "responses", {row_id: text for row_id, (_, text) in responses.items()})
             print(answers.summary("responses"), flush=True)

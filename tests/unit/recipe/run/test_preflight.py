@@ -313,6 +313,13 @@ def test_a_head_without_gpus_serves_no_expert(configured, monkeypatch, tmp_path,
     refused(config, "shows 0 GPUs of the 1", "expert=mixed", error=ExpertError)
 
 
+def test_rows_that_are_longer_than_the_model_s_context(configured, tmp_path, model_folder):
+    folder = model_folder(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 300}
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(configured("experiment=smoke_llm", model=folder), "384 tokens together", "at most 300")
+
+
 def test_cpus_that_verl_would_wait_for(configured):
     refused(configured("trainer.n_gpus_per_node=4"), "cluster.num_cpus=32", "10 CPUs", "cluster.num_cpus=64")
 

@@ -108,6 +108,23 @@ def test_what_the_paper_profile_changes_of_the_letter():
     assert not [key for key in changed if not key.startswith(("actor_rollout_ref.", "trainer.", "critic."))]
 
 
+def test_a_mini_batch_may_be_cut_anywhere():
+    """veRL divides by the tokens of the whole mini-batch, so the losses of its parts add up to the same."""
+    import torch
+    from verl.trainer.ppo.core_algos import agg_loss
+
+    torch.manual_seed(1)
+    loss = torch.rand(16, 9)
+    mask = (torch.arange(9)[None] < torch.randint(1, 10, (16, 1))).float()
+    mode = composed("experiment=paper", "hardware=8gpu").actor_rollout_ref.actor.loss_agg_mode
+
+    def added(*sizes: int) -> float:
+        parts = zip(loss.split(sizes), mask.split(sizes), strict=True)
+        return float(sum(agg_loss(a, b, mode, batch_num_tokens=int(mask.sum())) for a, b in parts))
+
+    assert added(16) == pytest.approx(added(3, 8, 1, 4), rel=1e-6)
+
+
 def test_the_page_says_where_the_table_s_micro_batches_only_document():
     notes = {line["name"]: line for line in against_paper(composed("experiment=paper", "hardware=8gpu"))}
     for name in ("actor.ppo_micro_batch_size_per_gpu", "ref.log_prob_micro_batch_size_per_gpu"):
