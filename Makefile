@@ -18,7 +18,7 @@ add_words = $(PYTHON) launch/words.py $1
 EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; s/^RUN=\(.*\)/'\1'/p")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train plan download data bench leakage test test-unit lint ablate eval chat lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint ablate eval chat lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ train: setup ## the whole method: make train [MODEL=Qwen3-8B] [RAW_DIR=...] [NAM
 
 plan: setup ## memory, hours and what would not fit, before anything starts: make plan MODEL=Qwen3-8B [ARGS=...]
 	@$(call add_words,ARGS) $(PY) -m recipe.run.plan $(SHORT)
+
+smoke-gpu: setup ## one small turn on a real GPU in ten minutes, and a file for an issue: make smoke-gpu [MODEL=...] [ARGS=...]
+	@$(call add_words,ARGS) $(PY) -m recipe.smoke_gpu $(if $(MODEL),MODEL="$$MODEL")
 
 ##@ Data
 download: setup ## MELD and EmoryNLP from their authors' repository, checked: make download RAW_DIR=...
@@ -84,11 +87,14 @@ stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 
 ##@ Maintain
 test: setup lint ## lint, unit tests, then two real turns of the flywheel (20 to 30 minutes)
-	@$(PY) $(UNIT) && $(PY) -m pytest -m stack
+	@$(PY) $(UNIT) && $(PY) -m pytest -m "stack and not layout"
 
 test-unit: setup ## the unit tests alone, and what they cover (3 minutes); PYTHONS="3.11 3.12" repeats them with those
 	@$(PY) $(UNIT) $(COVER)
 	@$(if $(PYTHONS),$(call add_words,PYTHONS) $(PYTHON) launch/other_pythons.py)
+
+test-layout: setup ## Appendix E's layout on CPUs: 4 FSDP ranks and a replica over all of them (20 GiB; half an hour on 2 cores)
+	@$(PY) -m pytest -m layout
 
 lint: setup ## style and formatting (ruff), who imports whom (import-linter), types (mypy)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(dir $(PY))lint-imports --no-logo --no-cache && $(PY) -m mypy

@@ -169,6 +169,8 @@ def _counted(rows: Iterable[dict[str, Any]], count: Counter) -> Iterator[dict[st
 def _ask_experts(
     name: str, raw_dir: str | Path, corpora: Sequence[str] | None, out_dir: Path
 ) -> dict[str, dict[str, str]] | None:
+    if name == "self":
+        raise ValueError('a model is its own expert in a run: make train MODEL=... ARGS="expert=self"')
     if (settings := load_experts(name)) is None:
         return None
     out_dir.mkdir(parents=True, exist_ok=True)

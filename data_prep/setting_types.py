@@ -32,13 +32,28 @@ def whole(least: int, most: float = math.inf) -> PlainValidator:
 
 def number(least: float, most: float = math.inf, *, above: bool = False) -> PlainValidator:
     """A finite number from ``least`` to ``most``, or ``above`` the least."""
+    fits = _number_within(least, most, above)
+    return _validated(fits, f"must be a number{_range(least, most, above)}")
 
+
+def one_or_two(least: float, most: float = math.inf, *, above: bool = False) -> PlainValidator:
+    """A number as `number` takes it, or a list of one or two."""
+    fits = _number_within(least, most, above)
+
+    def all_fit(value: Any) -> bool:
+        found = value if isinstance(value, list) else [value]
+        return len(found) in (1, 2) and all(map(fits, found))
+
+    return _validated(all_fit, f"must be a number{_range(least, most, above)}, or a list of two")
+
+
+def _number_within(least: float, most: float, above: bool) -> Callable[[Any], bool]:
     def fits(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
         return (least < value if above else least <= value) and value <= most
 
-    return _validated(fits, f"must be a number{_range(least, most, above)}")
+    return fits
 
 
 def one_of(*words: str) -> PlainValidator:

@@ -51,6 +51,7 @@ def _of_model(arguments: Sequence[str]) -> DictConfig:
             overrides = [o for o in overrides if not o.startswith("experiment=")]
             config = compose("self_emo", overrides=["experiment=zero_shot", *overrides])
     config.evaluate.stages = ["base"]
+    config.labels.kind = "gold"  # nothing is learnt from, so no expert is asked for soft ones
     config.run.name = config.run.name or f"eval-{config.base.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return config
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.experts.client import Answers, Request, Settings, ask_all
+from data_prep.experts.examples import worked_examples
 from data_prep.prompt import load_templates, render
 from rewards.parse import parse_output
 
@@ -38,7 +39,7 @@ def complaint(text: str, labels: Sequence[str]) -> str | None:
 
 
 def ask_responses(
-    rows: Sequence[Mapping[str, Any]], settings: Settings, cache: str | Path
+    rows: Sequence[Mapping[str, Any]], settings: Settings, cache: str | Path, examples: bool = False
 ) -> tuple[dict[str, tuple[str, str]], Answers]:
     """Ask the experts for responses to prompts.
 
@@ -48,6 +49,7 @@ def ask_responses(
         rows: of `data_prep.rows.SCHEMA`.
         settings: how to ask.
         cache: folder of the answers on disk.
+        examples: show worked ones behind the instructions, for a model that is no expert.
 
     Returns:
         row_id -> (expert, response), without the rows whose answers never kept the rule; and what the
@@ -62,6 +64,8 @@ def ask_responses(
         info = row["extra_info"]
         labels = list(info["labels"])
         prompt = render(info["context"], info["persona"], labels, templates, info.get("theme") or "")
+        if examples:
+            prompt[0]["content"] += "\n\n" + worked_examples(row["data_source"])
         check = lambda text, labels=labels: complaint(text, labels)  # noqa: E731
         requests.append(Request(f"respond:{info['row_id']}", prompt, check))
     answers = ask_all(requests, settings, cache, "responses")

@@ -133,7 +133,7 @@ def _first_feeling(text: str, words: Sequence[str]) -> str:
     return "joy" if good > 0 else "sadness"
 
 
-def _names_of(corpus: str) -> Mapping[str, str]:
+def names_of(corpus: str) -> Mapping[str, str]:
     """What a corpus calls the feelings; one that is not listed: its labels of those names, else its first."""
     if corpus in _NAMES:
         return _NAMES[corpus]
@@ -156,7 +156,7 @@ def respond(context: Sequence[Mapping[str, str]], persona: Mapping[str, str], co
         persona: ``name`` and ``profile`` of the speaker who answers.
         corpus: decides the label list.
     """
-    last, names = context[-1], _names_of(corpus)
+    last, names = context[-1], names_of(corpus)
     feelings = guess_feelings(last["text"])
     labels = [*(names[feeling] for feeling in feelings), *corpus_labels(corpus)]
     labels = list(dict.fromkeys(labels))[: len(WEIGHTS)]

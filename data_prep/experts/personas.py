@@ -71,19 +71,26 @@ def read_profiles(text: str) -> dict[str, str]:
 
 
 def ask_personas(
-    dialogues: Iterable[Dialogue], settings: Settings, cache: str | Path
+    dialogues: Iterable[Dialogue], settings: Settings, cache: str | Path, needed: bool = True
 ) -> tuple[dict[str, dict[str, str]], Answers]:
     """Ask the experts about dialogues.
+
+    Args:
+        dialogues: to be asked about.
+        settings: how to ask.
+        cache: folder of the answers on disk.
+        needed: whether it is an error that nothing passed; the offline stand-in's sentences take their place.
 
     Returns:
         Dialogue key -> (speaker or `THEME` -> sentence), without the dialogues whose answers never
         passed; and what the asking cost and rejected.
 
     Raises:
-        ExpertError: as `data_prep.experts.client.ask_all`, and where no answer passed.
+        ExpertError: as `data_prep.experts.client.ask_all`, and where no answer passed that is needed.
     """
     answers = ask_all([request(dialogue) for dialogue in dialogues], settings, cache, "personas")
-    answers.check_some("personas")
+    if needed:
+        answers.check_some("personas")
     profiles = {}
     for name, (_, text) in answers.texts.items():
         found = read_profiles(text)

@@ -186,5 +186,5 @@ def settings_of(config: Any) -> Settings | None:
 
     content: Any = OmegaConf.to_container(config, resolve=True)
     if content.get("kind") not in ("offline", "endpoint"):
-        raise ExpertError(f"expert.kind={content.get('kind')!r} must be offline or endpoint")
+        raise ExpertError(f"expert.kind={content.get('kind')!r} must be offline, endpoint or, in a run, self")
     return None if content["kind"] == "offline" else Settings.of(content)

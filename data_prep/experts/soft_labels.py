@@ -70,7 +70,7 @@ def read_label(text: str, gold: str, labels: Sequence[str]) -> dict[str, float]:
 
 
 def ask_labels(
-    rows: Sequence[Mapping[str, Any]], settings: Settings, cache: str | Path
+    rows: Sequence[Mapping[str, Any]], settings: Settings, cache: str | Path, needed: bool = True
 ) -> tuple[dict[str, dict[str, float]], Answers]:
     """Ask the experts for soft labels.
 
@@ -78,17 +78,19 @@ def ask_labels(
         rows: of `data_prep.rows.SCHEMA`, with their gold labels.
         settings: how to ask.
         cache: folder of the answers on disk.
+        needed: whether it is an error that nothing passed.
 
     Returns:
         row_id -> label, without the rows whose answers never passed, which keep their gold label; and what
         the asking cost and rejected.
 
     Raises:
-        ExpertError: as `data_prep.experts.client.ask_all`, and where no answer passed.
+        ExpertError: as `data_prep.experts.client.ask_all`, and where no answer passed that is needed.
     """
     by_name = {f"label:{row['extra_info']['row_id']}": row for row in rows}
     answers = ask_all([request(row) for row in rows], settings, cache, "labels")
-    answers.check_some("labels")
+    if needed:
+        answers.check_some("labels")
     found = {}
     for name, (_, text) in answers.texts.items():
         row = by_name[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recipe.models import hub
 from recipe.models.smollm2 import convert_smollm2
 from recipe.models.weights import ModelError
 
@@ -32,14 +33,10 @@ def resolve(path: str) -> str:
             f"MODEL={path!r} is neither a known model (tiny, SmolLM2-135M, Qwen3-4B, Qwen3-8B), nor a "
             "folder, nor a hub id of the form owner/name"
         )
-    from transformers import AutoConfig
-
-    try:
-        AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"MODEL={path!r} could not be read from the model hub ({reason}). Check the spelling and the "
-            "network, or download it elsewhere and pass its folder as MODEL=/path/to/folder"
-        ) from None
+    hub.check(path)
     return path
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether what `resolve` returned has yet to be fetched from the hub."""
+    return not path.startswith("builtin:") and not Path(path).is_dir()

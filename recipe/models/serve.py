@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import socket
 import subprocess
 import sys
@@ -26,7 +28,14 @@ class ServeError(RuntimeError):
 
 
 @contextmanager
-def served(checkpoint: str | Path, config: Any, log: Path, key: str | None = None) -> Iterator[str]:
+def served(
+    checkpoint: str | Path,
+    config: Any,
+    log: Path,
+    key: str | None = None,
+    name: str = MODEL,
+    longest: int | None = None,
+) -> Iterator[str]:
     """Serve a checkpoint for the length of the block.
 
     Args:
@@ -34,20 +43,23 @@ def served(checkpoint: str | Path, config: Any, log: Path, key: str | None = Non
         config: the composed configuration: lengths, data type and environment are the run's.
         log: where the server's output goes.
         key: that requests must bring; None: none.
+        name: what the server calls the checkpoint.
+        longest: tokens of a request and its answer; None: of the run's prompt and response.
 
     Yields:
-        The base URL of the interface, up to and including its version; the model's name is `MODEL`.
+        The base URL of the interface, up to and including its version. Its port depends on ``name`` alone,
+        unless that port is taken: answers that are kept on disk are known by the address.
 
     Raises:
         ServeError: the server ended or did not answer in time.
     """
-    port = _free_port()
+    port = _free_port(20_000 + int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10_000)
     rollout = config.actor_rollout_ref.rollout
-    longest = config.data.max_prompt_length + config.data.max_response_length
+    longest = longest or config.data.max_prompt_length + config.data.max_response_length
     server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     options: dict[str, Any] = {
         "model": checkpoint,
-        "served-model-name": MODEL,
+        "served-model-name": name,
         "host": "127.0.0.1",
         "port": port,
         "dtype": rollout.dtype,
@@ -76,10 +88,12 @@ def served(checkpoint: str | Path, config: Any, log: Path, key: str | None = Non
             process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def _free_port(wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return found.getsockname()[1]
+    raise ServeError("no port of this machine is free")
 
 
 def _wait_until_ready(process: subprocess.Popen, port: int, log: Path) -> None:

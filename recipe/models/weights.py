@@ -51,6 +51,24 @@ def attention_heads(path: str) -> tuple[int, int]:
     return heads, getattr(config, "num_key_value_heads", None) or heads
 
 
+def context_length(path: str) -> int:
+    """Tokens that a model can read and write together, from its configuration alone.
+
+    Raises:
+        ModelError: the configuration is broken or does not say.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return (
+            AutoConfig.from_pretrained(path, trust_remote_code=False)
+            .get_text_config()
+            .max_position_embeddings
+        )
+    except Exception as error:
+        raise _unusable(path, error) from None
+
+
 def _unusable(path: str, error: Exception) -> ModelError:
     """For whatever transformers raises on a broken file."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

@@ -33,7 +33,9 @@ class GroupedRollouts:
         self._config = config
         self._rollout = config.actor_rollout_ref.rollout
         self._client = llm_client
-        self._tokenizer = AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.path)
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            config.actor_rollout_ref.model.path, trust_remote_code=False
+        )
         self._compute_score = get_custom_reward_fn(config)
 
     @classmethod

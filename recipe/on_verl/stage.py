@@ -31,12 +31,11 @@ def run_rl(config: Any) -> None:
 
 def run_sft(config: Any) -> None:
     """Supervised fine-tuning through veRL's Ray-driven SFT trainer."""
-    from verl.trainer.sft_trainer_ray import SFTTrainer
-
     from recipe.on_verl.ray_session import connected
+    from recipe.on_verl.sft_driver import fit
 
     with connected(config):
-        SFTTrainer(config=config.sft).fit()
+        fit(config.sft)
 
 
 def run_evaluate(config: Any) -> None:

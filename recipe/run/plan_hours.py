@@ -12,15 +12,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from omegaconf import ListConfig
 
 from recipe.run.files import checkpoint_folders, wanted_checkpoints
-
-if TYPE_CHECKING:  # the plan imports this module
-    from recipe.run.plan import Architecture
+from recipe.run.plan_memory import Architecture
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import find_corpora
-from data_prep.experts.client import settings_of
 from data_prep.masking import masked
 from data_prep.prompt import load_templates
+from recipe.models.self_expert import experts_of
+from recipe.run import corpora_fetch, gpu_checks
 from recipe.run.files import checkpoint_folders, raw_dir_of, read_own_config
 from recipe.run.flatten import flatten, plain
-from recipe.run.ray_nodes import check_address, check_cluster
+from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
 from recipe.run.schema import setting_faults
 from recipe.run.verl_types import verl_faults
 
@@ -35,14 +36,17 @@ _STACK_BYTES = 6.5 * GIB
 _TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
 #: What may differ in a resumed run: how it is done, and what is not done yet.
 _FREE = (
-    *(f"run.{name}" for name in ("resume", "retries", "reuse", "patience", "rejoin")),
-    *(f"evaluate.{name}" for name in ("stages", "samples", "temperature", "batch_rows", "entropy_rows")),
+    *(f"run.{name}" for name in ("resume", "retries", "reuse", "preload", "patience", "rejoin")),
+    *(
+        f"evaluate.{name}"
+        for name in ("stages", "samples", "temperature", "batch_rows", "train_rows", "entropy_rows")
+    ),
     *(f"expert.{name}" for name in ("concurrency", "timeout", "retries", "reasks", "max_cost")),
     *("expert.max_tokens", "expert.max_tokens_cap", "flywheel.iterations", "cluster", "plan"),
 )
 _FREE_OF_ENDPOINTS = ("prompt_price", "answer_price", "limit_name")
 #: Settings that are lists: a word where one is meant is a list of one.
-_LISTS = ("corpora", "evaluate.stages", "run.reuse")
+_LISTS = ("corpora", "evaluate.stages", "run.reuse", "run.preload")
 
 
 class PreflightError(ValueError):
@@ -61,23 +65,32 @@ def check(config: DictConfig, training: bool = True) -> Path:
 
     Raises:
         PreflightError: what is wrong, and what to do about it.
-        DataError: the same for the corpora.
+        DataError, DownloadError: the same for the corpora.
         ExpertError: the same for the experts.
+        GpuError: the same for GPUs.
         ClusterError: the same for RAY_ADDRESS.
     """
     # What needs no heavy import comes first: a slip of the finger should be told at once.
     check_types(config)
     with open_dict(config):
         config.prompts.digest = load_templates(config.prompts.dir).digest
-    find_corpora(raw_dir_of(config), config.corpora)
-    settings_of(config.expert)
-    folder = _run_folder(config)
+    fetching = corpora_fetch.choose_folder(config)
+    if not fetching:
+        find_corpora(raw_dir_of(config), config.corpora)
+    experts_of(config)
     _check_devices(config)
+    machine = gpu_checks.settle(config)
+    folder = _run_folder(config)
     _check_model(config, folder, training)
+    gpu_checks.check_memory(config, machine, training)
     with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
         _check_settings(config)
+    _check_logical_cpus(config)
     if address := os.environ.get("RAY_ADDRESS"):
         check_cluster(address, config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
+    if fetching:  # when all else is right
+        corpora_fetch.fetch_corpora(config)
+        find_corpora(config.raw_dir, config.corpora)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(masked(plain(config, resolve=False))), folder / "config.yaml")
     return folder
@@ -262,8 +275,15 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
     _check_tensor_parallel(config, *weights.attention_heads(path))
     if path != "builtin:tiny":
         chat_template.check_model(path, config.data.apply_chat_template_kwargs, config.base.name)
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    if path != "builtin:tiny" and (most := weights.context_length(path)) < longest:
+        raise PreflightError(
+            f"data.max_prompt_length and max_response_length are {longest:,} tokens together, and "
+            f"{config.base.name} reads and writes at most {most:,}; lower them, or choose another MODEL"
+        )
     parameters = tiny.PARAMETERS if path == "builtin:tiny" else weights.count_parameters(path)
     needed_disk = disk_bytes(parameters, config.flywheel.iterations) if training else 0.2 * GIB
+    needed_disk -= _size(folder)  # what a resumed run has written already
     parent = next(p for p in (folder, *folder.parents) if p.exists())
     if (free := shutil.disk_usage(parent).free) < needed_disk:
         raise PreflightError(
@@ -297,6 +317,17 @@ def _check_devices(config: DictConfig) -> None:
             )
 
 
+def _check_logical_cpus(config: DictConfig) -> None:
+    ranks = config.trainer.n_gpus_per_node
+    cpus = config.cluster.get("num_cpus") or os.cpu_count() or 1  # as Ray counts them
+    if cpus < CPUS_PER_GPU * ranks and os.environ.get("RAY_ADDRESS") is None:
+        raise PreflightError(
+            f"cluster.num_cpus={cpus} is less than the {CPUS_PER_GPU} CPUs that veRL's SFT reserves for each "
+            f"of {ranks} training ranks, and it would wait for ever; they are logical: "
+            f"cluster.num_cpus={16 * ranks}"
+        )
+
+
 def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: bool = True) -> float:
     """Memory that an RL stage, or an evaluation alone, needs on a CPU, in bytes.
 
@@ -313,5 +344,17 @@ def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: boo
 
 
 def disk_bytes(parameters: int, iterations: int) -> float:
-    """Disk that a run needs, in bytes: exported models of every stage, one RL checkpoint, answers."""
-    return 4 * parameters * (2 + 2 * iterations) + 12 * parameters + 0.2 * GIB
+    """Disk that a run needs at its fullest, in bytes, everything being float32.
+
+    The last RL stage holds most: the exported models of all stages before it, and two of its own checkpoints
+    (weights, two Adam moments and an export, 16 bytes a parameter), because veRL deletes the old one when the
+    new one is whole. Shards go when a stage's model is taken (`recipe.run.training.take_model`).
+    """
+    exported, checkpoint = 4 * parameters, 16 * parameters
+    before = exported * max(2 * iterations - 1, 1)
+    return before + (2 * checkpoint if iterations else 0) + 0.2 * GIB
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files below a folder; 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

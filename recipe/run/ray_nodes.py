@@ -11,6 +11,9 @@ from typing import Any
 
 import ray
 
+#: CPUs that a stage reserves beside every GPU: max_colocate_count of the RayResourcePool of veRL's SFT.
+CPUS_PER_GPU = 10
+
 
 class ClusterError(ValueError):
     """The cluster cannot be reached, or is not what a run asks for; the message names the remedy."""
@@ -145,12 +148,18 @@ def shortage(found: Sequence[Mapping[str, Any]], nodes: int, gpus: int) -> str |
         nodes: trainer.nnodes.
         gpus: trainer.n_gpus_per_node (logical GPUs on a CPU cluster).
     """
-    have = [int(node["Resources"].get("GPU", 0)) for node in found if node["Alive"]]
-    if sum(count >= gpus for count in have) >= nodes:
+    alive = [node["Resources"] for node in found if node["Alive"]]
+    cpus = CPUS_PER_GPU * gpus
+    enough = [r for r in alive if r.get("GPU", 0) >= gpus and r.get("CPU", 0) >= cpus]
+    if len(enough) >= nodes:
         return None
-    shown = ", ".join(map(str, have)) or "none"
+    shown = (
+        ", ".join(f"{int(r.get('GPU', 0))} GPU(s) and {int(r.get('CPU', 0))} CPUs" for r in alive) or "none"
+    )
     return (
-        f"the run asks for {nodes} node(s) with {gpus} GPU(s) each (trainer.nnodes and n_gpus_per_node), "
-        f"the cluster has {len(have)} node(s) with {shown}. Change the settings or add nodes; a machine "
-        "without accelerator stands for as many as `ray start --num-gpus` says"
+        f"the run asks for {nodes} node(s) with {gpus} GPU(s) and {cpus} CPUs each (trainer.nnodes and "
+        f"n_gpus_per_node; veRL's SFT reserves {CPUS_PER_GPU} CPUs a GPU), the cluster has {len(alive)} "
+        f"node(s), with {shown}. Change the settings or add nodes; both numbers are what `ray start "
+        "--num-gpus --num-cpus` says (of a local Ray: cluster.num_gpus and num_cpus), and may be larger than "
+        "what is there"
     )

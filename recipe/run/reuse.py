@@ -21,8 +21,8 @@ from recipe.run.flatten import flatten, plain
 _NAME = "fingerprint.json"
 #: What the RL stage does not read: it works on prompts and weights that are there.
 _NOT_OF_RL = (
-    "base", "corpora", "corpus", "decontaminate", "dev_rows", "evaluate", "expert", "flywheel", "plan",
-    "profile", "prompts", "raw_dir", "run", "sft", "test_rows", "train_rows",
+    "base", "corpora", "corpus", "decontaminate", "dev_rows", "download", "evaluate", "expert", "flywheel",
+    "plan", "profile", "prompts", "raw_dir", "run", "sft", "test_rows", "train_rows",
 )  # fmt: skip
 
 

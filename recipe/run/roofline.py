@@ -20,14 +20,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from recipe.run.plan_hours import gpus_of, step_seconds
-
-if TYPE_CHECKING:  # the plan imports this module
-    from recipe.run.plan import Architecture
+from recipe.run.plan_memory import Architecture
 
 
 @dataclass(frozen=True)

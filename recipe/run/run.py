@@ -15,9 +15,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
-from data_prep.experts.client import Settings, settings_of
+from data_prep.experts.client import Settings
 from data_prep.files import write_json
 from data_prep.prompt import PromptTemplates, load_templates
+from recipe.models.self_expert import experts_of
 from recipe.run.files import read_json, read_state
 from recipe.run.process import WorkerLostError
 from recipe.run.ray_nodes import check_cluster
@@ -35,7 +36,7 @@ class Run:
         self.config = config
         self.folder = folder
         self.templates: PromptTemplates = load_templates(config.prompts.dir)
-        self.experts: Settings | None = settings_of(config.expert)
+        self.experts: Settings | None = experts_of(config)
 
     @cached_property
     def base(self) -> Path:

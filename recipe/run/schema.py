@@ -12,13 +12,27 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from data_prep.setting_types import Count, Seconds, Switch, Text, Words, faults, number, one_of, whole
+from data_prep.setting_types import (
+    Count,
+    Seconds,
+    Switch,
+    Text,
+    Words,
+    faults,
+    number,
+    one_of,
+    one_or_two,
+    whole,
+)
 
 Seed = Annotated[int, whole(0, 2**32 - 1)]
 AtLeastZero = Annotated[int, whole(0)]
 Positive = Annotated[float, number(0, above=True)]
 Share = Annotated[float, number(0, 1, above=True)]
 NotNegative = Annotated[float, number(0)]
+#: Assumptions of `make plan`: one number, or two from the worse to the better.
+ShareRange = Annotated[float | list[float], one_or_two(0, 1, above=True)]
+SecondsRange = Annotated[float | list[float], one_or_two(0)]
 #: Every so many steps; -1: never.
 Every = Annotated[int, whole(-1)]
 #: A split of the made-up dialogues; fewer utterances do not have every corpus and label.
@@ -43,6 +57,7 @@ class Run(_Ours):
     resume: Switch
     seed: Seed
     reuse: Words
+    preload: Words
     retries: AtLeastZero
     patience: Seconds
     rejoin: Seconds
@@ -116,6 +131,7 @@ class Evaluate(_Ours):
     stages: Words
     samples: Count
     temperature: Annotated[float, number(0, 10)]
+    train_rows: AtLeastZero | None
     entropy_rows: AtLeastZero | None
     of: Text | None
 
@@ -141,12 +157,20 @@ class SelfEmo(_Ours):
 class Gpu(_Ours):
     memory_gib: Positive
     tflops: Positive
+    memory_tbs: Positive
+    link_gbs: Positive
 
 
 class Mfu(_Ours):
-    train: Share
-    forward: Share
-    decode: Share
+    train: ShareRange
+    forward: ShareRange
+    decode: ShareRange
+
+
+class StepSeconds(_Ours):
+    weights: SecondsRange
+    sleep: SecondsRange
+    rest: SecondsRange
 
 
 class MeanTokens(_Ours):
@@ -160,9 +184,12 @@ class Rows(_Ours):
 
 
 class Plan(_Ours):
+    check: Switch
     gpu: Text
     gpus: dict[str, Gpu]
     mfu: Mfu
+    step_seconds: StepSeconds
+    disk_gbs: Annotated[float | list[float], one_or_two(0, above=True)]
     overhead_gib: NotNegative
     start_seconds: Seconds
     dollars_per_gpu_hour: NotNegative | None
@@ -211,12 +238,24 @@ class Data(_Part):
     dataloader_num_workers: AtLeastZero
 
 
+class Model(_Part):
+    lora_rank: AtLeastZero
+    enable_gradient_checkpointing: Switch
+
+
+class Offload(_Part):
+    param_offload: Switch
+    optimizer_offload: Switch
+
+
 class Actor(_Part):
     optim: _Optimizer
     ppo_mini_batch_size: Count
     ppo_micro_batch_size_per_gpu: Count | None
     ppo_max_token_len_per_gpu: Count
     ppo_epochs: Count
+    use_dynamic_bsz: Switch
+    fsdp_config: Offload
     kl_loss_coef: NotNegative
     grad_clip: Positive
 
@@ -234,9 +273,11 @@ class Rollout(_Part):
 
 class Reference(_Part):
     log_prob_micro_batch_size_per_gpu: Count | None
+    fsdp_config: Offload
 
 
 class ActorRolloutRef(_Part):
+    model: Model
     actor: Actor
     rollout: Rollout
     ref: Reference
@@ -258,6 +299,7 @@ class Schema(_Part):
 
     run: Run
     raw_dir: Text | None
+    download: Text | None
     corpora: Words | None
     samples: Samples
     labels: Labels

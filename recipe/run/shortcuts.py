@@ -20,7 +20,8 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
     """Turn shortcuts into overrides and choose the hardware group.
 
     MODEL becomes a file of ``conf/model`` if one has that name (case does not matter), else
-    ``model=any`` with that folder or hub id, and brings the experiment that the file names. RAW_DIR
+    ``model=any`` with that folder or hub id, and brings the experiment that the file names. Where that
+    experiment's experts lack a key in the environment, the base model is its own (``expert=self``). RAW_DIR
     and NAME set ``raw_dir`` and ``run.name``. What the user overrides is left alone.
 
     Args:
@@ -50,6 +51,9 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
         experiment = yaml.safe_load(known[stem].read_text())["base"].get("experiment")
         if experiment and "experiment" not in overridden:
             added.append(f"experiment={experiment}")
+    chosen = next((a.partition("=")[2] for a in [*rest, *added] if a.startswith("experiment=")), None)
+    if chosen and "expert" not in overridden and not all(map(environment.get, keys_of(chosen))):
+        added.append("expert=self")
     hardware = next((a.partition("=")[2] for a in rest if a.startswith("hardware=")), None)
     if hardware is None:
         hardware = choose_hardware(count_gpus(environment))
@@ -63,6 +67,20 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
     # Flags and their values go first: argparse wants all overrides in one place.
     overrides = [a for a in rest if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     return [a for a in rest if a not in overrides] + added + overrides
+
+
+def keys_of(experiment: str) -> list[str]:
+    """Variables with the keys of the experts that an experiment chooses, itself or through its parents."""
+    path = CONF / f"experiment/{experiment}.yaml"
+    if not path.is_file():  # Hydra says which there are
+        return []
+    for parent in yaml.safe_load(path.read_text()).get("defaults", ()):
+        if isinstance(parent, dict) and (expert := parent.get("override /expert")):
+            endpoints = yaml.safe_load((CONF / f"expert/{expert}.yaml").read_text())["endpoints"]
+            return [endpoint["key"] for endpoint in endpoints if endpoint.get("key")]
+        if isinstance(parent, str) and parent != "_self_" and (found := keys_of(parent)):
+            return found
+    return []
 
 
 def _quoted(value: str) -> str:
@@ -89,5 +107,5 @@ def count_gpus(environment: MutableMapping[str, str]) -> int:
 
 
 def choose_hardware(gpus: int) -> str:
-    """The group of ``conf/hardware`` for so many GPUs."""
-    return "cpu" if gpus == 0 else "8gpu" if gpus >= 8 else "1gpu"
+    """The group of ``conf/hardware`` for so many GPUs: the most of them that divide a batch."""
+    return "cpu" if gpus == 0 else f"{max(n for n in (1, 2, 4, 8) if n <= gpus)}gpu"

@@ -1,12 +1,13 @@
 """The base model: every training of Algorithm 1 that says "base" starts from it (lines 3 and 18).
 
 Reads: ``base.path``; for a model made on the spot also the run's training prompts, and dialogues of our
-own without any label. Leaves: ``base/base.json`` with the folder or hub id, and ``base/model`` where the
-model was made here.
+own without any label. Leaves: ``base/base.json`` with the folder and, for a model of the hub, its revision;
+``base/model`` where the model was made here, ``base.files`` where a cluster needs a copy of the hub's files.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from data_prep.files import write_json
 from data_prep.prompt import PromptTemplates, render
 from data_prep.rows import read_rows
 from data_prep.sample_dialogues import unlabelled
-from recipe.models import named, tiny
+from recipe.models import hub, named, tiny
 from recipe.run.run import Run
 from rewards.labels import corpus_labels
 
@@ -53,7 +54,12 @@ def make(run: Run, work: Path) -> None:
             )
         write_json(work / "pretraining.json", {"texts": len(texts), "losses": losses})
         path = str(run.folder / "base/model")
-    write_json(work / "base.json", {"path": path})
+    found = {"path": path}
+    if named.is_hub_id(path):
+        # A cluster's other nodes see the run's folder, and not this machine's cache.
+        fetched = hub.fetch(path, run.folder / "base.files" if os.environ.get("RAY_ADDRESS") else None)
+        found = {"path": str(fetched.folder), "hub_id": path, "revision": fetched.revision}
+    write_json(work / "base.json", found)
 
 
 def readings(templates: PromptTemplates, number: int, seed: int) -> list[str]:

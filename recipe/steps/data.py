@@ -13,14 +13,17 @@ from typing import Any
 from data_prep.card import write_card
 from data_prep.corpora import SPLITS, read_corpora
 from data_prep.experts import personas
+from data_prep.experts.client import Settings
 from data_prep.experts.soft_labels import ask_labels
 from data_prep.files import cache_dir, write_json
 from data_prep.leakage import leaking_dialogues, overlaps, write_overlaps
 from data_prep.prepare import dialogue_rows, prepare
 from data_prep.rows import read_rows, write_rows
 from recipe.draws import draw_stratified
+from recipe.models.self_expert import is_self
 from recipe.run.files import raw_dir_of
 from recipe.run.run import Run
+from recipe.steps.experts import asked
 
 
 def make(run: Run, work: Path) -> None:
@@ -61,10 +64,11 @@ def make(run: Run, work: Path) -> None:
             rows = _drawn(rows, limits.get(split), config.run.seed)
         write_rows(rows, work / f"{split}.parquet")
         counts[split]["used"] = len(rows)
-    if run.experts:
-        _ask_personas(run, work)
-        if kind == "expert":
-            _ask_labels(run, work)
+    with asked(run, work) as experts:
+        if experts:
+            _ask_personas(run, work, experts)
+            if kind == "expert":
+                _ask_labels(run, work, experts)
     write_card(work, raw_dir, config.corpora, config.prompts.dir)
     write_json(work / "counts.json", counts)
 
@@ -82,9 +86,8 @@ def _held_out(rows: list[dict[str, Any]], share: float, seed: int) -> set[str]:
     return found
 
 
-def _ask_personas(run: Run, work: Path) -> None:
+def _ask_personas(run: Run, work: Path, experts: Settings) -> None:
     """Render the rows again with personas from the experts, who see only the dialogues that are used."""
-    assert run.experts
     names = [*SPLITS, *(["held_out"] if (work / "held_out.parquet").exists() else [])]
     rows = {name: read_rows(work / f"{name}.parquet") for name in names}
     wanted = {_dialogue_key(row) for part in rows.values() for row in part}
@@ -99,7 +102,9 @@ def _ask_personas(run: Run, work: Path) -> None:
         if f"{d.corpus}:{d.dialogue_id}:{utterance.utterance_id}" in used
         for part in (personas.seen_by(d, i, scope),)
     }
-    profiles, answers = personas.ask_personas(seen.values(), run.experts, cache_dir() / "experts")
+    profiles, answers = personas.ask_personas(
+        seen.values(), experts, cache_dir() / "experts", needed=not is_self(run.config)
+    )
     answers.write(work / "personas", profiles)
     print(answers.summary("personas"), flush=True)
     by_id = {
@@ -114,12 +119,11 @@ def _ask_personas(run: Run, work: Path) -> None:
         write_rows(again, work / f"{split}.parquet")
 
 
-def _ask_labels(run: Run, work: Path) -> None:
+def _ask_labels(run: Run, work: Path, experts: Settings) -> None:
     """Soft labels of whatever is learnt from (``labels.kind: expert``); the test split keeps its own."""
-    assert run.experts
     rows = {path.stem: read_rows(path) for path in sorted(work.glob("*.parquet")) if path.stem != "test"}
-    asked = [row for part in rows.values() for row in part]
-    found, answers = ask_labels(asked, run.experts, cache_dir() / "experts")
+    learnt = [row for part in rows.values() for row in part]
+    found, answers = ask_labels(learnt, experts, cache_dir() / "experts", needed=not is_self(run.config))
     answers.write(work / "labels", found)
     print(answers.summary("labels"), flush=True)
     for name, part in rows.items():

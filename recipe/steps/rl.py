@@ -55,6 +55,11 @@ def train(run: Run, work: Path, k: int) -> None:
         config.trainer.total_epochs = max(config.trainer.total_epochs, math.ceil(steps / an_epoch))
         config.data.shuffle = run.config.flywheel.batches == "shuffled"
         config.self_emo.rollout_dir = str(work / "rollouts")
+        # Else vLLM is made ready for the whole context of the model, 40,960 tokens of Qwen3.
+        longest = config.data.max_prompt_length + config.data.max_response_length
+        config.actor_rollout_ref.rollout.max_model_len = (
+            config.actor_rollout_ref.rollout.max_model_len or longest
+        )
         # A weight must fit into one bucket on its way to vLLM; veRL notices when a step is done.
         engine = config.actor_rollout_ref.rollout.checkpoint_engine
         largest = weights.largest_weight_mib(policy) + 1

@@ -6,6 +6,7 @@ the experts answered and how much of it broke the rule.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.experts.cold_start import ask_responses
@@ -15,7 +16,9 @@ from data_prep.files import cache_dir, write_json
 from data_prep.rows import read_rows, write_rows
 from recipe.buffer import scored
 from recipe.draws import draw_mix, draw_record, draw_stratified
+from recipe.models.self_expert import is_self
 from recipe.run.run import Run
+from recipe.steps.experts import asked
 
 
 def fill(run: Run, work: Path) -> None:
@@ -33,11 +36,17 @@ def fill(run: Run, work: Path) -> None:
         "cold_start": draw_record(rows, drawn, flywheel.cold_start_rows, seed),
     }
     write_json(work / "draw.json", draws)
-    if run.experts:
-        responses, answers = ask_responses(drawn, run.experts, cache_dir() / "experts")
-        answers.write(work / "responses", {row_id: text for row_id, (_, text) in responses.items()})
-        print(answers.summary("responses"), flush=True)
-    else:
+    with asked(run, work) as experts:
+        if experts:
+            worked = is_self(run.config)
+            if worked:  # what is longer than a rollout may be teaches nothing
+                longest = run.config.data.max_response_length
+                limits = {n: min(getattr(experts, n), longest) for n in ("max_tokens", "max_tokens_cap")}
+                experts = replace(experts, **limits)
+            responses, answers = ask_responses(drawn, experts, cache_dir() / "experts", worked)
+            answers.write(work / "responses", {row_id: text for row_id, (_, text) in responses.items()})
+            print(answers.summary("responses"), flush=True)
+    if not experts:
         responses = {row["extra_info"]["row_id"]: (OFFLINE, respond_to(row)) for row in drawn}
     for row in drawn:
         if found := responses.get(row["extra_info"]["row_id"]):
@@ -45,5 +54,11 @@ def fill(run: Run, work: Path) -> None:
             row["response_from"] = {"source": found[0], "iteration": 0, "reward": reward}
             row["response"] = found[1]
     write_rows(rows, work / "buffer.parquet")
-    counts = {"rows": len(rows), "with_response": sum(row["response"] is not None for row in rows)}
+    answered = sum(row["response"] is not None for row in rows)
+    counts = {"rows": len(rows), "with_response": answered}
+    if experts:  # what kept the rule is kept
+        print(
+            f"  {answered:,} of {len(drawn):,} responses kept the rule ({answered / len(drawn):.0%})",
+            flush=True,
+        )
     write_json(work / "counts.json", counts)

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from recipe.on_verl.ray_session import connected
 config = OmegaConf.create(
     {
-        "env": {}, "run": {"patience": 30}, "cluster": {"num_cpus": 3, "num_gpus": 1},
+        "env": {}, "run": {"patience": 30}, "cluster": {"num_cpus": 13, "num_gpus": 1},
         "trainer": {"nnodes": 1, "n_gpus_per_node": 1},
     }
 )
@@ -37,7 +37,7 @@ def test_a_cluster_of_this_machine_is_left_alone():
             [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=150, env=environment
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        assert "cpus 3" in done.stdout
+        assert "cpus 13" in done.stdout
 
 
 LISTENING = """

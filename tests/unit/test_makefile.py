@@ -125,6 +125,7 @@ WORDS = [
 SEVERAL = [
     ("train", "ARGS", ["-m", "recipe.main"]),
     ("plan", "ARGS", ["-m", "recipe.run.plan"]),
+    ("smoke-gpu", "ARGS", ["-m", "recipe.smoke_gpu"]),
     ("eval", "ARGS", ["-m", "recipe.score"]),
     ("ablate", "ARGS", ["-m", "recipe.ablate"]),
     ("submit", "ARGS", ["-m", "launch.submit", "submit", "--address", "", "--run-root", "", "--"]),

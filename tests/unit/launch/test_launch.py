@@ -115,7 +115,9 @@ def slurm(root, tmp_path):
     note = f'echo "$(basename "$0") $* RAY_ADDRESS=${{RAY_ADDRESS:-}}" >> {tmp_path}/calls\n'
     bodies = {
         "scontrol": "printf 'n1\\nn2\\n'",
-        "hostname": "echo 10.0.0.1 fd00::1",
+        # On Debian and Ubuntu a machine's own name is 127.0.1.1 to itself.
+        "hostname": "case $1 in --ip-address) echo 127.0.1.1;; "
+        '*) echo "${ADDRESSES-fd00::1 10.0.0.1 172.17.0.1}";; esac',
         "srun": "exec sleep 30",
         "ray": "exit ${HEALTH:-0}",
         # Ends when all stand-ins that run beside it have noted their calls.
@@ -150,11 +152,11 @@ def test_slurm_starts_head_workers_and_the_run(slurm):
     head, workers = sorted(c.removesuffix(" RAY_ADDRESS=") for c in calls if c.startswith("srun"))[::-1]
     assert head == (
         "srun --overlap --nodes=1 --ntasks=1 --nodelist=n1 ray start --head --node-ip-address=10.0.0.1 "
-        "--port=6379 --num-gpus=8 --block"
+        "--port=6379 --num-gpus=8 --num-cpus=112 --block"
     )
     assert workers == (
         "srun --overlap --nodes=1 --ntasks=1 --exclude=n1 ray start --address=10.0.0.1:6379 --num-gpus=8 "
-        "--block"
+        "--num-cpus=112 --block"
     )
     (run,) = [c for c in calls if c.startswith("python")]
     assert run == (
@@ -174,6 +176,8 @@ def test_slurm_without_what_it_needs(slurm):
     assert status == 1 and "ask for GPUs" in calls[-1]
     status, calls = slurm(HEALTH="1")
     assert status == 1 and "no Ray head at 10.0.0.1:6379" in calls[-1]
+    status, calls = slurm(ADDRESSES="fd00::1")
+    assert status == 1 and "n1 has no IPv4 address" in calls[-1]
     assert not any(c.startswith("python") for c in calls)
 
 
@@ -189,6 +193,8 @@ def test_the_cluster_file_passes_ray_s_own_checks(root):
     workers = len(config["provider"]["worker_ips"])
     assert config["min_workers"] == config["max_workers"] == workers
     assert prepared["available_node_types"]["local.cluster.node"]["min_workers"] == workers
+    for start in (config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]):
+        assert int(re.search(r"^ray start .*--num-cpus=(\d+)", start)[1]) >= 112
     for command in config["setup_commands"] + config["head_start_ray_commands"]:
         subprocess.run(["bash", "-n", "-c", command], check=True)
 
@@ -240,6 +246,7 @@ def test_the_manifest_s_command_fits_its_cluster(root, monkeypatch):
     (container,) = workers["template"]["spec"]["containers"]
     assert config.trainer.nnodes == workers["replicas"]
     assert config.trainer.n_gpus_per_node == int(container["resources"]["limits"]["nvidia.com/gpu"])
+    assert int(workers["rayStartParams"]["num-cpus"]) >= 10 * config.trainer.n_gpus_per_node
     (mount,) = [m["mountPath"] for m in container["volumeMounts"] if m["name"] == "shared"]
     assert config.run.root.startswith(mount) and config.raw_dir.startswith(mount)
     assert config.base.name == "Qwen3-8B" and config.run.name == "qwen3-8b"

@@ -10,11 +10,11 @@ import pytest
 from ray.core.generated.common_pb2 import ActorDeathCause, ActorDiedErrorContext
 
 from recipe.on_verl.ray_session import in_short, lost_worker
-from recipe.run.ray_nodes import real_gpus, shortage
+from recipe.run.ray_nodes import CPUS_PER_GPU, real_gpus, shortage
 
 
-def node(gpus: float | None = None, alive: bool = True) -> dict:
-    return {"Alive": alive, "Resources": {"CPU": 4.0} | ({} if gpus is None else {"GPU": gpus})}
+def node(gpus: float | None = None, alive: bool = True, cpus: float = 96.0) -> dict:
+    return {"Alive": alive, "Resources": {"CPU": cpus} | ({} if gpus is None else {"GPU": gpus})}
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,25 @@ def test_enough(nodes, asked):
 @pytest.mark.parametrize(
     ("nodes", "asked", "said"),
     [
-        ([node(4.0), node(4.0)], (1, 8), "1 node(s) with 8 GPU(s) each"),
-        ([node(8.0)], (2, 8), "the cluster has 1 node(s) with 8"),
-        ([node(8.0), node(8.0, alive=False)], (2, 8), "the cluster has 1 node(s) with 8"),
-        ([node()], (1, 1), "1 node(s) with 0"),
-        ([], (1, 1), "0 node(s) with none"),
+        ([node(4.0), node(4.0)], (1, 8), "1 node(s) with 8 GPU(s) and 80 CPUs each"),
+        ([node(8.0)], (2, 8), "the cluster has 1 node(s), with 8 GPU(s) and 96 CPUs"),
+        ([node(8.0), node(8.0, alive=False)], (2, 8), "the cluster has 1 node(s), with 8"),
+        ([node()], (1, 1), "1 node(s), with 0"),
+        ([], (1, 1), "0 node(s), with none"),
+        # veRL's SFT would wait for ever for ten CPUs a GPU.
+        ([node(8.0, cpus=64.0)], (1, 8), "1 node(s) with 8 GPU(s) and 80 CPUs each"),
+        ([node(8.0, cpus=64.0)], (1, 8), "with 8 GPU(s) and 64 CPUs"),
     ],
 )
 def test_too_little(nodes, asked, said):
     assert said in shortage(nodes, *asked)
+
+
+def test_what_verl_s_sft_reserves():
+    """The number of CPUs that the check counts is the one of veRL's own default."""
+    from verl.single_controller.ray import RayResourcePool
+
+    assert RayResourcePool([1]).max_colocate_count == CPUS_PER_GPU
 
 
 def test_an_address_where_nobody_answers():
@@ -160,7 +170,9 @@ def test_waiting_for_nodes_is_said(monkeypatch, capsys):
     monkeypatch.setattr(nodes.time, "sleep", lambda _: None)
     nodes.wait_for(2, 1, 600)
     out = capsys.readouterr().out
-    assert out.startswith("waiting up to 600 s for nodes: the run asks for 2 node(s) with 1 GPU(s) each")
+    assert out.startswith(
+        "waiting up to 600 s for nodes: the run asks for 2 node(s) with 1 GPU(s) and 10 CPUs each"
+    )
     assert out.count("waiting") == 1  # and then once a minute
     monkeypatch.setattr(ray, "nodes", lambda: [node(1.0)])
     with pytest.raises(nodes.ClusterError, match="the cluster has 1 node"):

@@ -136,7 +136,7 @@ def test_the_papers_own_settings_agree_with_table_12(root):
     from omegaconf import OmegaConf
 
     config = OmegaConf.merge(
-        OmegaConf.load(root / "conf/experiment/paper.yaml"), {"base": {"name": "Qwen3-8B"}}
+        OmegaConf.load(root / "conf/experiment/paper_exact.yaml"), {"base": {"name": "Qwen3-8B"}}
     )
     lines = against_paper(config)
     assert all(line["same"] for line in lines) and len(lines) == 26

@@ -79,7 +79,7 @@ def test_what_comes_beside_the_arithmetic_of_a_step_is_counted():
 
 @pytest.fixture(scope="module")
 def appendix_e():
-    return composed()
+    return composed("experiment=paper_exact")
 
 
 def test_a_range_goes_from_the_better_to_the_worse(appendix_e):

@@ -16,10 +16,11 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 
 from data_prep.corpora.dialogue import DataError
+from data_prep.experts.client import ExpertError
 from data_prep.prompt import load_templates
 from recipe.models import tiny, weights
 from recipe.models.weights import ModelError
-from recipe.run import preflight
+from recipe.run import gpu_checks, preflight
 from recipe.run.preflight import GIB, PreflightError, check, disk_bytes, memory_bytes
 from recipe.run.ray_nodes import ClusterError
 from recipe.run.shortcuts import CONF
@@ -246,7 +247,27 @@ def test_memory_and_disk_grow_with_what_is_asked():
     assert memory_bytes(0, 1, 1.0) < memory_bytes(10**9, 1, 1.0) < memory_bytes(10**9, 2, 1.0)
     assert memory_bytes(0, 1, 1.0) + GIB == memory_bytes(0, 1, 2.0)
     assert memory_bytes(8 * 10**9, 1, 1.0) > 4 * 5 * 8 * 10**9  # weights, gradients, Adam's two, reference
-    assert 0 < disk_bytes(10**9, 0) < disk_bytes(10**9, 1) < disk_bytes(10**9, 2)
+
+
+def test_disk_at_its_fullest():
+    """While the last RL stage saves: veRL keeps its old checkpoint (16 bytes a parameter) until the new one
+    is whole, beside the exported models (4) of the cold start, RL 1 and its retraining."""
+    n = 8_190_427_136
+    assert disk_bytes(n, 1) == pytest.approx((4 + 2 * 16) * n + 0.2 * GIB)
+    assert disk_bytes(n, 2) == pytest.approx((3 * 4 + 2 * 16) * n + 0.2 * GIB)
+    assert 0 < disk_bytes(n, 0) < disk_bytes(n, 1)
+
+
+def test_a_resumed_run_needs_no_disk_for_what_it_has_written(configured, machine, tmp_path):
+    machine.disk = disk_bytes(tiny.PARAMETERS, 2) - 2**20
+    config = configured("run.name=mine")
+    refused(config, "free some")
+    folder = tmp_path / "runs/mine"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(bytes(2 * 2**20))
+    OmegaConf.save(config, folder / "config.yaml")
+    config.run.resume = True
+    assert check(config) == folder
 
 
 def test_the_tiny_model_is_as_large_as_is_said(tmp_path, monkeypatch):
@@ -263,11 +284,52 @@ def test_too_little_disk(configured, machine):
     refused(configured(), "disk", "0.1 are free", "run.root")
 
 
+def test_corpora_are_fetched_when_all_else_is_right(configured, monkeypatch, tmp_path):
+    fetched = []
+
+    def fetch_corpora(config):
+        fetched.append(config.raw_dir)
+        shutil.copytree(SAMPLES, config.raw_dir)
+
+    monkeypatch.setattr(preflight.corpora_fetch, "fetch_corpora", fetch_corpora)
+    config = configured("flywheel.turns=0")
+    config.download = str(tmp_path / "raw")
+    config.flywheel.retrain_from = "nothing"
+    refused(config, "flywheel.retrain_from")
+    assert fetched == []
+    config = configured("flywheel.turns=0")
+    config.download = str(tmp_path / "raw")
+    folder = check(config)
+    assert fetched == [str(tmp_path / "raw")] == [OmegaConf.load(folder / "config.yaml").raw_dir]
+
+
+def test_the_tiny_model_is_nobody_s_expert(configured):
+    refused(configured("expert=self"), "the tiny model", "expert=offline", error=ExpertError)
+
+
+def test_a_head_without_gpus_serves_no_expert(configured, monkeypatch, tmp_path, model_folder):
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    config = configured("expert=self", "hardware=8gpu", model=model_folder(tmp_path / "m"))
+    refused(config, "shows 0 GPUs of the 1", "expert=mixed", error=ExpertError)
+
+
+def test_rows_that_are_longer_than_the_model_s_context(configured, tmp_path, model_folder):
+    folder = model_folder(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 300}
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(configured("experiment=smoke_llm", model=folder), "384 tokens together", "at most 300")
+
+
+def test_cpus_that_verl_would_wait_for(configured):
+    refused(configured("trainer.n_gpus_per_node=4"), "cluster.num_cpus=32", "10 CPUs", "cluster.num_cpus=64")
+
+
 def test_more_gpus_than_there_are(configured, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     refused(configured("hardware=8gpu"), "8 GPUs", "shows 1", "hardware=cpu")
+    monkeypatch.setattr(gpu_checks, "probe", gpu_checks.Machine)
     asked = []
     monkeypatch.setattr(preflight, "check_cluster", lambda *what: asked.append(what))
     monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster has what this machine lacks
@@ -356,7 +418,7 @@ def test_resuming(configured, tmp_path):
     again = ("run.name=first", "run.resume=true")
     assert check(configured(*again)) == folder
     # What is not done yet may change.
-    more = ("flywheel.iterations=2", "evaluate.stages=[rl]", "cluster.num_cpus=4")
+    more = ("flywheel.iterations=2", "evaluate.stages=[rl]", "cluster.num_cpus=24")
     assert check(configured(*again, *more)) == folder
     refused(configured(*again, "run.seed=2"), "keeps its settings", "run.seed: 1 -> 2")
     refused(configured(*again, *more, "sft.optim.lr=0.5"), "sft.optim.lr")
@@ -527,7 +589,7 @@ def test_an_unknown_override_on_the_command_line(root, tmp_path, subprocess_env)
     ("override", "said"),
     [
         ("flywheel.iteration=3", "no setting flywheel.iteration; flywheel.iterations is near"),
-        ("hardware=tpu", "Could not find 'hardware/tpu' Available options in 'hardware': 1gpu 8gpu cpu"),
+        ("hardware=tpu", "Could not find 'hardware/tpu' Available options in 'hardware': 1gpu 1gpu_lora"),
     ],
 )
 def test_what_was_probably_meant(override, said):

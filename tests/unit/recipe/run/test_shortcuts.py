@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from recipe.run import shortcuts
-from recipe.run.shortcuts import CONF, choose_hardware, count_gpus, expand
+from recipe.run.shortcuts import CONF, choose_hardware, count_gpus, expand, keys_of
 from recipe.run.verl_settings import verl_settings
 
 
@@ -84,6 +84,17 @@ def test_name_stays_text(name):
     assert expanded(f"NAME={name}")["run.name"] == name
 
 
+def test_without_keys_the_base_model_is_its_own_expert():
+    keys = {"ARK_API_KEY": "a", "DEEPSEEK_API_KEY": "b"}
+    assert keys_of("paper") == keys_of("ablation_original_only") == sorted(keys)
+    assert keys_of("smoke") == keys_of("no-such-experiment") == []
+    assert expanded("MODEL=Qwen3-8B")["expert"] == "self"
+    assert expanded("experiment=ablation_grpo", ARK_API_KEY="a")["expert"] == "self"
+    assert "expert" not in expanded("MODEL=Qwen3-8B", **keys)  # the paper's, as the experiment chooses
+    assert expanded("MODEL=Qwen3-8B", "expert=endpoint")["expert"] == "endpoint"
+    assert "expert" not in expanded("MODEL=tiny")
+
+
 def test_empty_shortcuts_are_none():
     assert expanded("MODEL=", "RAW_DIR=", "NAME=") == {"hardware": "cpu"}
 
@@ -120,7 +131,8 @@ def test_hydra_s_own_flags_go_on_working(arguments):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "group"), [(0, "cpu"), (1, "1gpu"), (2, "1gpu"), (7, "1gpu"), (8, "8gpu"), (16, "8gpu")]
+    ("gpus", "group"),
+    [(0, "cpu"), (1, "1gpu"), (2, "2gpu"), (3, "2gpu"), (4, "4gpu"), (7, "4gpu"), (8, "8gpu"), (16, "8gpu")],
 )
 def test_hardware_by_the_number_of_gpus(monkeypatch, gpus, group):
     assert choose_hardware(gpus) == group

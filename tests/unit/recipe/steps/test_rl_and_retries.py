@@ -53,6 +53,22 @@ def test_steps_that_were_asked_for_have_epochs_enough(
     trainer = seen["config"].trainer
     assert (trainer.total_training_steps, trainer.total_epochs, seen["total"]) == (steps, epochs, steps)
     assert json.loads((work / "counts.json").read_text())["steps"] == steps
+    # vLLM is made ready for what can occur, not for the model's whole context.
+    assert seen["config"].actor_rollout_ref.rollout.max_model_len == 192 + 56
+    # The model is taken; what the optimizer needed goes.
+    assert (work / "model").is_dir() and not (work / "checkpoints").exists()
+
+
+def test_a_model_that_was_taken_is_not_trained_again(tmp_path, monkeypatch):
+    """A stage that was ended between taking its model and its commit."""
+    monkeypatch.setattr(training, "run_stage", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(training.reuse, "fingerprint", lambda *_: {})
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Run(compose("self_emo"), tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "checkpoints/global_step_1").mkdir(parents=True)
+    training.train_stage(run, "rl", run.config, tmp_path, tmp_path, 6)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_stage_that_lost_a_node_waits_for_another(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,176 @@
+"""`make smoke-gpu`: one small turn on a real GPU in about ten minutes, and a file to attach to an issue.
+
+`python -m recipe.smoke_gpu [MODEL=...] [hydra overrides]`. SFT, RL of three steps with a weight sync after
+each, ended after the first and resumed, export and evaluation, through the very commands that people type.
+What the GPU did is held against the CPU where that can be done: the advantages of every step are computed
+again here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from advantage.self_grpo import self_grpo_advantages
+from data_prep.files import write_json
+from recipe.run import gpu_checks, versions
+from recipe.run.files import read_json, read_metrics
+
+#: Of RL; the run is ended when the first of them is saved.
+STEPS = 3
+#: What the result has to reach: the correlation of vLLM's and the actor's token probabilities in bfloat16,
+#: and the largest difference of an advantage, whose inputs are float32.
+LEAST_AGREEMENT, MOST_DIFFERENCE = 0.99, 1e-3
+#: veRL's name of that correlation.
+AGREEMENT = "training/rollout_actor_probs_pearson_corr"
+
+
+def command(arguments: Sequence[str], name: str) -> list[str]:
+    """The run, as `recipe.main` is told of it; the user's own overrides come last."""
+    model = next((a for a in arguments if a.startswith("MODEL=")), "MODEL=SmolLM2-135M")
+    rest = [a for a in arguments if not a.startswith("MODEL=")]
+    return [
+        sys.executable, "-m", "recipe.main", model, f"NAME={name}", "hardware=1gpu", "experiment=smoke_llm",
+        "expert=offline", "flywheel.iterations=1", "flywheel.turns=1", "train_rows=64", "test_rows=16",
+        f"trainer.total_training_steps={STEPS}", "trainer.total_epochs=3", "trainer.save_freq=1",
+        "evaluate.stages=[cold,retrained]", *rest,
+    ]  # fmt: skip
+
+
+def train(arguments: Sequence[str], folder: Path) -> None:
+    """Do the run, ended once in the middle of RL and resumed.
+
+    Raises:
+        subprocess.CalledProcessError: a command ended with another status than 0.
+    """
+    asked = command(arguments, folder.name)
+    reached = folder / "iter_1/rl.work/checkpoints/latest_checkpointed_iteration.txt"
+    first = subprocess.Popen(asked)
+    try:
+        while first.poll() is None and not (reached.exists() and reached.read_text().strip()):
+            time.sleep(0.5)
+    finally:
+        ended = first.poll() is None
+        if ended:
+            first.send_signal(signal.SIGINT)  # as Ctrl-C does: the run ends all that it has started
+            first.wait()
+    if not ended and first.returncode:
+        raise subprocess.CalledProcessError(first.returncode, asked)
+    subprocess.run([*asked, "run.resume=true"], check=True)
+
+
+def table(folder: Path) -> list[dict[str, Any]]:
+    """A line per step of SFT and RL: ``stage``, ``step``, ``tokens_per_second`` of a GPU, ``seconds``,
+    ``memory_gib`` (the most that PyTorch reserved), ``agreement``; None where a stage does not say."""
+
+    def line(stage: str, step: int, data: dict[str, Any]) -> dict[str, Any]:
+        memory = next((v for k, v in data.items() if k.endswith("perf/max_memory_reserved_gb")), None)
+        return {
+            "stage": stage, "step": step, "tokens_per_second": data.get("perf/throughput"),
+            "seconds": data.get("timing_s/step"), "memory_gib": memory, "agreement": data.get(AGREEMENT),
+        }  # fmt: skip
+
+    return [
+        line(stage, entry["step"], entry["data"])
+        for stage, entries in read_metrics(folder).items()
+        for entry in entries
+    ]
+
+
+def advantage_difference(folder: Path) -> float:
+    """The largest difference of an advantage that the actor was given from Eq. 13, computed here on the CPU
+    from the recorded rewards.
+
+    Raises:
+        ValueError: no rollouts were recorded.
+    """
+    paths = sorted(folder.glob("iter_*/rl/rollouts/step_*.parquet"))
+    if not paths:
+        raise ValueError(f"{folder} holds no rollouts")
+    return max(_differences(paths))
+
+
+def _differences(paths: Sequence[Path]) -> Iterator[float]:
+    for path in paths:
+        rows = pq.read_table(path, columns=["uid", "score", "r2", "lam", "advantage"]).to_pylist()
+        rewards, secondary, groups = ([row[name] for row in rows] for name in ("score", "r2", "uid"))
+        found = self_grpo_advantages(rewards, secondary, groups, rows[0]["lam"])
+        yield max(abs(float(a) - row["advantage"]) for a, row in zip(found, rows, strict=True))
+
+
+def findings(folder: Path) -> dict[str, Any]:
+    """What the run shows, and what of it is not as it should be (``wrong``, empty if all is well)."""
+    lines, difference = table(folder), advantage_difference(folder)
+    agreements = [line["agreement"] for line in lines if line["agreement"] is not None]
+    log = (folder / "iter_1/rl/log.txt").read_text(errors="replace")
+    wrong = []
+    if not agreements or min(agreements) < LEAST_AGREEMENT:
+        wrong.append(
+            f"vLLM and the actor agree to {min(agreements, default=None)}, less than {LEAST_AGREEMENT}"
+        )
+    if difference > MOST_DIFFERENCE:
+        wrong.append(f"an advantage differs by {difference:.2g} from the CPU's")
+    if "setting global step to" not in log:
+        wrong.append("RL was not resumed from a checkpoint")
+    scores = {name: read_json(folder / f"eval/{name}/summary.json") for name in ("cold", "retrained_1")}
+    wrong += [f"eval/{name} is missing" for name, summary in scores.items() if summary is None]
+    return {"steps": lines, "advantage_difference": difference, "evaluation": scores, "wrong": wrong}
+
+
+def render(found: dict[str, Any]) -> str:
+    """The table as text for a terminal."""
+    shown = [f"{'stage':<12}{'step':>6}{'tokens/s':>12}{'seconds':>10}{'GiB':>8}{'agreement':>12}"]
+    for line in found["steps"]:
+        numbers = (
+            ("tokens_per_second", 12, 0),
+            ("seconds", 10, 1),
+            ("memory_gib", 8, 1),
+            ("agreement", 12, 5),
+        )
+        cells = ("–".rjust(w) if line[n] is None else f"{line[n]:>{w},.{d}f}" for n, w, d in numbers)
+        shown.append(f"{line['stage']:<12}{line['step']:>6}" + "".join(cells))
+    shown.append(f"advantages: {found['advantage_difference']:.1e} at most from the CPU's")
+    return "\n".join(shown + [f"WRONG  {fault}" for fault in found["wrong"]])
+
+
+def main() -> int:
+    """Command line of `make smoke-gpu`."""
+    try:
+        machine = gpu_checks.probe()
+        if not machine.gpus:
+            raise gpu_checks.GpuError(
+                f"make smoke-gpu needs an NVIDIA GPU and the profile of one (make setup PROFILE=gpu): "
+                f"{machine.problem or 'there is none'}"
+            )
+        os.environ.pop("RAY_ADDRESS", None)  # this machine is what is tried
+        folder = Path("runs") / f"smoke-gpu-{time.strftime('%Y%m%d-%H%M%S')}"
+        started = time.time()
+        train(sys.argv[1:], folder)
+        found = findings(folder)
+    except (ValueError, subprocess.CalledProcessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(render(found))
+    report = {
+        "gpus": [f"{gpu.name}, {gpu.total / 2**30:.1f} GiB" for gpu in machine.gpus],
+        "cuda": machine.cuda,
+        "flash_attention": machine.flash_attention,
+        "versions": versions.collect(),
+        "minutes": round((time.time() - started) / 60, 1),
+        **found,
+    }
+    path = write_json(folder / "smoke-gpu.json", report)
+    print(f"written to {path}: attach it to an issue, whether all is well or not")
+    return 1 if found["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""A stage that ran out of GPU memory: tried once with half the tokens, then told what would fit."""
+
+from __future__ import annotations
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from recipe.run.cuda_memory import halved, with_less_memory
+from recipe.run.process import StageError
+from recipe.run.shortcuts import CONF
+
+OUT = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.64 GiB."
+
+
+@pytest.fixture(scope="module")
+def paper():
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("self_emo", ["model=qwen3-8b", "experiment=paper", "hardware=8gpu"])
+
+
+class Stage:
+    """Stands in for `run_stage`: an attempt leaves its words in the log, and fails unless they are none."""
+
+    def __init__(self, *said: str):
+        self.said, self.tokens = list(said), []
+
+    def __call__(self, stage, config, work, total, done):
+        self.tokens.append(config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu)
+        said = self.said.pop(0)
+        with (work / "log.txt").open("a") as log:
+            log.write(f"{said}\n")
+        if said:
+            raise StageError(f"stage {stage} ended with status 1")
+
+
+def test_half_the_tokens_but_never_less_than_a_row(paper, tmp_path, capsys):
+    stage = Stage(OUT, "")
+    with_less_memory(stage, "rl", paper, tmp_path, 10, 0)
+    assert stage.tokens == [16384, 12288]
+    assert (
+        "trying once more with actor_rollout_ref.actor.ppo_max_token_len_per_gpu=12288"
+        in capsys.readouterr().out
+    )
+    changed = paper.copy()
+    changed.actor_rollout_ref.actor.ppo_max_token_len_per_gpu = 65536
+    smaller, setting = halved("rl", changed)
+    assert setting.endswith("=32768") and changed.actor_rollout_ref.actor.ppo_max_token_len_per_gpu == 65536
+    # What log-probabilities are computed in follows it.
+    assert smaller.actor_rollout_ref.ref.log_prob_max_token_len_per_gpu == 32768
+
+
+def test_a_second_time_is_told_with_what_would_fit(paper, tmp_path):
+    with pytest.raises(StageError, match=r"rl ran out of GPU memory; .* ARGS=\"actor\S+.*log.txt") as caught:
+        with_less_memory(Stage(OUT, OUT), "rl", paper, tmp_path, 10, 0)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_rows_that_fill_a_micro_batch_are_not_halved(paper, tmp_path):
+    stage = Stage(OUT)
+    with pytest.raises(StageError, match="stage sft ran out of GPU memory"):
+        with_less_memory(stage, "sft", paper, tmp_path, 10, 0)
+    assert len(stage.tokens) == 1
+
+
+def test_other_failures_and_those_of_an_earlier_attempt_are_left_alone(paper, tmp_path):
+    (tmp_path / "log.txt").write_text(OUT)
+    stage = Stage("ValueError: something else")
+    with pytest.raises(StageError, match="ended with status 1"):
+        with_less_memory(stage, "rl", paper, tmp_path, 10, 0)
+    assert len(stage.tokens) == 1

@@ -1,0 +1,36 @@
+"""A base model of the hub: here before the stages, with its revision, and where a cluster can see it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from recipe.models import hub
+from recipe.models.hub import Fetched
+from recipe.run.run import Run
+from recipe.run.shortcuts import CONF
+from recipe.steps import base
+
+
+@pytest.mark.parametrize("address", [None, "head:6379"])
+def test_a_model_of_the_hub_is_fetched_and_its_revision_kept(tmp_path, monkeypatch, address):
+    asked = []
+
+    def fetch(repo, target):
+        asked.append((repo, target))
+        return Fetched(target or tmp_path / "cache", "abc123")
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    monkeypatch.setattr(hub, "check", lambda repo: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Run(compose("self_emo", ["model=any", "base.name=m", "base.path=owner/m"]), tmp_path / "run")
+    run.do("base", base.make)
+    target = tmp_path / "run/base.files" if address else None
+    assert asked == [("owner/m", target)] and run.base == (target or tmp_path / "cache")
+    found = json.loads((tmp_path / "run/base/base.json").read_text())
+    assert (found["hub_id"], found["revision"]) == ("owner/m", "abc123")

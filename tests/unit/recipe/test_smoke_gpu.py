@@ -1,0 +1,77 @@
+"""What `make smoke-gpu` reads from a run, and that it needs a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hydra import compose, initialize_config_dir
+
+from recipe import smoke_gpu
+from recipe.run.shortcuts import CONF, expand
+from tests.unit.fake_run import make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = make_run(tmp_path_factory.mktemp("runs") / "smoke")
+    (folder / "iter_1/rl/log.txt").write_text("setting global step to 1\n")
+    (folder / "eval/retrained").rename(folder / "eval/retrained_1")
+    entry = {"perf/throughput": 1234.5, "timing_s/step": 2.5, "actor/perf/max_memory_reserved_gb": 31.25}
+    lines = [{"step": i, "data": entry | {smoke_gpu.AGREEMENT: 0.998}} for i in (1, 2, 3)]
+    (folder / "iter_1/rl/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "iter_2/rl/metrics.jsonl").unlink()
+    return folder
+
+
+def test_without_a_gpu_it_refuses_in_a_line(root, subprocess_env):
+    done = subprocess.run(
+        [sys.executable, "-m", "recipe.smoke_gpu"],
+        cwd=root,
+        env=subprocess_env(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert (
+        done.stderr.startswith("error: make smoke-gpu needs an NVIDIA GPU") and done.stderr.count("\n") == 1
+    )
+
+
+def test_a_good_run_has_its_table_and_nothing_wrong(run):
+    found = smoke_gpu.findings(run)
+    assert found["wrong"] == [] and found["advantage_difference"] < 1e-6
+    assert [line["step"] for line in found["steps"]] == [1, 2, 3]
+    text = smoke_gpu.render(found)
+    assert "iter_1/rl        1       1,234       2.5    31.2     0.99800" in text and "WRONG" not in text
+
+
+def test_what_is_wrong_is_named(run, tmp_path):
+    path = run / "iter_1/rl/rollouts/step_000002.parquet"
+    table, log = pq.read_table(path), run / "iter_1/rl/log.txt"
+    rows = table.to_pylist()
+    rows[3]["advantage"] += 0.5
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    log.write_text("")
+    try:
+        found = smoke_gpu.findings(run)
+    finally:
+        pq.write_table(table, path)
+        log.write_text("setting global step to 1\n")
+    assert found["advantage_difference"] == pytest.approx(0.5)
+    assert ["differs by 0.5" in found["wrong"][0], "not resumed" in found["wrong"][1]] == [True, True]
+    assert "WRONG  an advantage differs" in smoke_gpu.render(found)
+
+
+def test_the_command_composes_and_makes_the_steps_that_are_ended_and_resumed():
+    asked = smoke_gpu.command(["MODEL=SmolLM2-135M", "run.seed=3"], "smoke")
+    assert asked[1:3] == ["-m", "recipe.main"] and asked[-1] == "run.seed=3"
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("self_emo", expand(asked[3:], {}))
+    assert (config.profile, config.trainer.device, config.trainer.n_gpus_per_node) == ("gpu", "cuda", 1)
+    assert (config.trainer.total_training_steps, config.trainer.save_freq) == (smoke_gpu.STEPS, 1)
+    assert config.expert.kind == "offline" and config.labels.kind == "gold"
