@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from data_prep.files import write_json
 from data_prep.rows import read_rows
 from recipe.draws import draw_stratified
 from recipe.evaluation import entropy
-from recipe.evaluation.answers import read_answers
+from recipe.evaluation.answers import is_part_of, read_answers, write_part
 
 #: Rows -> for one batch after the other: row_id -> the answers to it.
 Batches = Callable[[Sequence[dict[str, Any]]], Iterator[dict[str, list[str]]]]
@@ -92,37 +89,34 @@ def generate_answers(config: Any) -> None:
     One answer to a prompt is greedy; several (``evaluate.samples``) are drawn at ``evaluate.temperature``.
 
     Args:
-        config: the composed configuration, with ``job: {data, out, models: {stage: model}}``; the
-            answers of a stage go below ``<out>/<stage>``.
+        config: the composed configuration, with ``job: {data, out, models: {stage: model}, of: {stage:
+            key}}``; the answers of a stage go below ``<out>/<stage>``, with its key (`answers.write_part`).
     """
     rows, folder = read_rows(config.job.data), Path(config.job.out)
     progress = folder / "metrics.part.jsonl"  # what the bar of `recipe.run.process` follows
     for number, (stage, model) in enumerate(config.job.models.items()):
-        out = folder / stage
-        for done in _answer(config, rows, model, out):
+        out, key = folder / stage, config.job.of[stage]
+        for done in _answer(config, rows, model, out, key):
             with progress.open("a") as file:
                 file.write(json.dumps({"step": number * len(rows) + done, "data": {"stage": stage}}) + "\n")
         if (most := config.evaluate.entropy_rows) and not (out / "entropy.json").exists():
             asked = [rows[i] for i in draw_stratified(rows, most, config.run.seed)]
             options = dict(config.data.apply_chat_template_kwargs)
-            write_json(out / "entropy.json", entropy.measure(model, asked, read_answers(out), options))
+            write_json(out / "entropy.json", entropy.measure(model, asked, read_answers(out, key), options))
 
 
-def _answer(config: Any, rows: list[dict[str, Any]], checkpoint: str, out: Path) -> Iterator[int]:
+def _answer(config: Any, rows: list[dict[str, Any]], checkpoint: str, out: Path, key: str) -> Iterator[int]:
     """Answer what is not answered yet, batch by batch; yields how many prompts are done."""
     size = config.evaluate.batch_rows
-    todo = [i for i in range(0, len(rows), size) if not (out / f"part_{i:08d}.parquet").exists()]
+    todo = [i for i in range(0, len(rows), size) if not is_part_of(out / f"part_{i:08d}.parquet", key)]
     if not todo:
         yield len(rows)
         return
-    out.mkdir(parents=True, exist_ok=True)
+    (out / "entropy.json").unlink(missing_ok=True)  # of other answers
     samples = config.evaluate.samples
     sampling = Sampling(samples, config.evaluate.temperature if samples > 1 else 0.0)
     with answering(config, checkpoint, sampling) as answer:
         for i in todo:
             for answers in answer(rows[i : i + size]):
-                table = [{"row_id": row_id, "answers": texts} for row_id, texts in answers.items()]
-                part = out / f"part_{i:08d}.tmp"
-                pq.write_table(pa.Table.from_pylist(table), part)
-                part.replace(out / f"part_{i:08d}.parquet")
+                write_part(answers, out / f"part_{i:08d}.parquet", key)
             yield min(i + size, len(rows))

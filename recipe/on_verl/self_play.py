@@ -8,12 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from data_prep.files import write_json
 from data_prep.prompt import load_templates
-from data_prep.rows import read_rows, write_rows
+from data_prep.rows import read_rows, write_records, write_rows
 from recipe.buffer import best_rollouts, scored, self_play_row
 from recipe.draws import draw_stratified
 from recipe.evaluation import entropy
@@ -67,7 +64,7 @@ def _go_on(config: Any, work: Path, ask: Any) -> None:
     asked = work / f"asked_{done + 1}.parquet"
     rows = read_rows(asked) if asked.exists() else []
     for turn in play(rows, ask, templates, first=done + 1, **_settings(config)):
-        pq.write_table(pa.Table.from_pylist(turn.samples), work / f"samples_{turn.number}.parquet")
+        write_records(turn.samples, work / f"samples_{turn.number}.parquet")
         following, _ = fit_rows(turn.following, config.job.tokenizer, config, templates)
         write_rows(following, work / f"asked_{turn.number + 1}.parquet")
         write_rows(turn.rows, work / f"played_{turn.number}.parquet")

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import transfer_queue as tq
 from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from advantage.self_grpo import progress, secondary_rewards
+from data_prep.rows import write_records
 from recipe.on_verl.estimator import Consensus, hand_over
 from rewards.labels import corpus_labels
 
@@ -96,11 +95,7 @@ class SelfEmoTrainer(PPOTrainerSync):
             for row in self._rollouts
             if not row["is_padding"]
         ]
-        target = Path(folder) / f"step_{self.global_steps:06d}.parquet"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        pq.write_table(pa.Table.from_pylist(rows), part)
-        part.replace(target)
+        write_records(rows, Path(folder) / f"step_{self.global_steps:06d}.parquet")
 
 
 def _secondary_of_groups(rows: list[dict[str, Any]], min_named_weight: float) -> list[float]:

@@ -16,9 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import find_corpora
 from data_prep.experts.client import settings_of
+from data_prep.files import write_text
 from data_prep.prompt import load_templates
+from recipe.run import lock
 from recipe.run.files import checkpoint_folders, raw_dir_of, read_config
 from recipe.run.flatten import flatten
+from recipe.run.lock import LockedError, locked
 from recipe.run.ray_nodes import check_address, check_cluster
 
 GIB = 2**30
@@ -97,15 +100,27 @@ def check(config: DictConfig, training: bool = True) -> Path:
     if address := os.environ.get("RAY_ADDRESS"):
         check_cluster(address, config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml")
+    with locked(folder):
+        if not config.run.resume and _is_begun(folder):  # by another process, a moment ago
+            raise PreflightError(f"the run {folder} has just been started; give another NAME=...")
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
     return folder
 
 
 def discard_empty(folder: Path | None) -> None:
     """Delete the folder of a run that failed in its first step, so that the same command works when the
     corpus is mended; None, or a run that has got further, is left alone."""
-    if folder and {p.name for p in folder.iterdir()} <= {"config.yaml", "versions.json", "data.work"}:
-        shutil.rmtree(folder)
+    nothing = {"config.yaml", "versions.json", "data.work", lock.NAME}
+    with contextlib.suppress(LockedError):  # another process's
+        if folder and folder.exists():
+            with locked(folder):
+                if {p.name for p in folder.iterdir()} <= nothing:
+                    shutil.rmtree(folder)
+
+
+def _is_begun(folder: Path) -> bool:
+    """Does a folder hold more than what a run that was ended before it had written anything leaves?"""
+    return folder.exists() and any(p.name != lock.NAME and p.suffix != ".part" for p in folder.iterdir())
 
 
 def _check_numbers(config: DictConfig) -> None:
@@ -217,8 +232,8 @@ def _run_folder(config: DictConfig) -> Path:
     if Path(name).name != name or name.startswith("."):
         raise PreflightError(f"run.name={name!r} must be a plain folder name")
     folder = root / name
-    if not folder.exists():
-        if config.run.resume:
+    if not _is_begun(folder):
+        if config.run.resume and not folder.exists():
             raise PreflightError(f"there is no run {folder} to resume; NAME=... says which one")
         return folder
     if not config.run.resume:
@@ -234,7 +249,7 @@ def _run_folder(config: DictConfig) -> Path:
 
 def _check_same(old: DictConfig, new: DictConfig) -> None:
     """A resumed run must keep its settings: what is done was done with them."""
-    own = [f"run.{name}" for name in ("resume", "retries", "reuse", "patience", "rejoin")]
+    own = [f"run.{name}" for name in ("name", "root", "resume", "retries", "reuse", "patience", "rejoin")]
     free = (*own, "flywheel.iterations", "evaluate.stages", "cluster")
     before, after = (flatten(OmegaConf.to_container(c, resolve=False)) for c in (old, new))
     changed = [

@@ -2,7 +2,9 @@
 
 Ray and vLLM start processes that outlive a killed driver and hold gigabytes. This process adopts
 every orphan below it (Linux: child subreaper), is told when its own parent dies, and in every case
-ends, by process id, whatever is still there, then removes the shared memory those processes left.
+ends, by process id, whatever is still there, then removes the shared memory and the temporary files
+(sessions of Ray, sockets, locks) that those processes left. Between it and the command stands another one
+of its kind, so that what it watches over ends as well when one of the two is killed.
 """
 
 from __future__ import annotations
@@ -10,15 +12,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_INNER = "--inner"
 _SHM = Path("/dev/shm")
 _OUR_SHM = ("verl_weights_", "psm_", "sem.mp-", "__KMP_REGISTERED_LIB_")
 
@@ -57,7 +63,24 @@ def _mapped_files() -> set[str]:
     return mapped
 
 
-def main(command: list[str]) -> int:
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[dict[str, str]]:
+    """The environment of a command whose temporary files go with it.
+
+    Who joins a cluster of this machine by ``auto`` finds it in the common folder, and so keeps that.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        yield dict(os.environ)
+        return
+    compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")  # worth keeping
+    folder = tempfile.mkdtemp(prefix="emo-")  # short: the sockets in it have names of 107 characters at most
+    try:
+        yield {"TORCHINDUCTOR_CACHE_DIR": compiled} | os.environ | {"TMPDIR": folder}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(command: list[str], environment: Mapping[str, str] | None = None) -> int:
     """Run ``command`` and return its exit status; 128 + signal if this process was asked to end."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -65,7 +88,12 @@ def main(command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda n, _: asked.append(n))
     parent, before = os.getppid(), _shared_memory()
-    child = subprocess.Popen(command, start_new_session=True)
+    child = subprocess.Popen(
+        command,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+    )
     while child.poll() is None and not asked and os.getppid() == parent:
         time.sleep(0.2)
     if child.poll() is None:
@@ -84,4 +112,10 @@ def main(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[sys.argv.index("--") + 1 :]))
+    own, asked_for = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
+    if own == [_INNER]:
+        sys.exit(main(asked_for))
+    inner = [sys.executable, "-m", "recipe.run.supervise", _INNER, "--", *asked_for]
+    with _temporary_folder() as changed:
+        status = main(inner, changed)
+    sys.exit(status)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.run import reuse
-from recipe.run.process import run_stage
+from data_prep.files import commit
+from recipe.run import checkpoints, reuse
+from recipe.run.process import StageError, run_stage
 from recipe.run.run import Run
 
 #: Where a stage's trainer exports its Hugging Face folder, below a step's checkpoint.
@@ -33,26 +35,24 @@ def train_stage(run: Run, stage: str, config: DictConfig, work: Path, start: Pat
     if other := reuse.take(found, work, step, run.config.run.reuse):
         print(f"  {stage}: as in the run {other}, taken from there", flush=True)
         return
-    reached = work / "checkpoints/latest_checkpointed_iteration.txt"
-    if done := int(reached.read_text() or 0) if stage == "rl" and reached.exists() else 0:
-        print(f"  {stage}: going on from step {done} of {steps}", flush=True)
-    run_stage(stage, config, work, total=steps, done=done)
-    take_model(work, stage)
+    if not (work / "model").exists():  # else an attempt before this one was ended just before its commit
+        done = 0
+        if stage == "rl":
+            done = checkpoints.settle(work / "checkpoints", config.actor_rollout_ref.actor.checkpoint.save_contents)
+        if done:
+            print(f"  {stage}: going on from step {done} of {steps}", flush=True)
+        if done < steps:
+            run_stage(stage, config, work, total=steps, done=done)
+        _take_model(work, stage)
+    shutil.rmtree(work / "checkpoints", ignore_errors=True)  # nothing goes on from them any more
     reuse.record(found, work)
 
 
-def take_model(work: Path, stage: str) -> None:
-    """Move the newest exported Hugging Face folder to ``<work>/model``.
-
-    Raises:
-        FileNotFoundError: the stage left none.
-    """
-    if (work / "model").exists():  # an attempt before this one was ended between here and its commit
-        return
+def _take_model(work: Path, stage: str) -> None:
     found = sorted(
         (work / "checkpoints").glob(f"global_step_*/{_EXPORTED[stage]}"),
         key=lambda p: int(p.relative_to(work / "checkpoints").parts[0].removeprefix("global_step_")),
     )
     if not found:
-        raise FileNotFoundError(f"the stage left no model below {work / 'checkpoints'}")
-    found[-1].rename(work / "model")
+        raise StageError(f"the stage {stage} left no model below {work / 'checkpoints'}; trainer.save_freq saves it")
+    commit(found[-1], work / "model")

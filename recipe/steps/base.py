@@ -2,7 +2,7 @@
 
 Reads: ``base.path``; for a model made on the spot also the run's training prompts, and dialogues of our
 own without any label. Leaves: ``base/base.json`` with the folder or hub id, and ``base/model`` where the
-model was made here.
+model was made here; its path is then written from ``base/`` on, so that a run can be moved.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from data_prep.prompt import PromptTemplates, render
 from data_prep.rows import read_rows
 from data_prep.sample_dialogues import unlabelled
 from recipe.models import named, tiny
+from recipe.run.files import base_of
 from recipe.run.run import Run
 from rewards.labels import corpus_labels
 
@@ -31,7 +32,7 @@ def make(run: Run, work: Path) -> None:
     """
     config = run.config
     if config.evaluate.of:
-        shutil.copy(Path(config.evaluate.of) / "base/base.json", work)
+        write_json(work / "base.json", {"path": str(base_of(Path(config.evaluate.of)))})
         return
     path = named.resolve(config.base.path)
     if path == "builtin:tiny":
@@ -39,6 +40,7 @@ def make(run: Run, work: Path) -> None:
         words = [message["content"] for row in rows for message in row["prompt"]]
         words += [respond_to(row) for row in rows]
         own = config.base.pretrain
+        shutil.rmtree(work / "model", ignore_errors=True)  # of an attempt that was ended before the step was
         texts = readings(run.templates, own.dialogues, config.run.seed)
         quiet = not sys.stderr.isatty()
         with tqdm(total=own.steps, desc="  pretraining", unit="step", leave=False, disable=quiet) as bar:
@@ -52,7 +54,7 @@ def make(run: Run, work: Path) -> None:
                 shown=lambda step, loss: bar.update(1) and None,
             )
         write_json(work / "pretraining.json", {"texts": len(texts), "losses": losses})
-        path = str(run.folder / "base/model")
+        path = "model"
     write_json(work / "base.json", {"path": path})
 
 

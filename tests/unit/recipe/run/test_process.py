@@ -50,7 +50,7 @@ def test_attempts_are_added_up(ending, tmp_path):
 
 def test_what_is_measured_is_written_on_the_way(tmp_path, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(usage.time, "time", lambda: now[0])
+    monkeypatch.setattr(usage.time, "monotonic", lambda: now[0])
     measured = usage.Usage(tmp_path / "usage.json")
     for second in range(1, 31):
         now[0] = 1000.0 + second
