@@ -91,11 +91,11 @@ def check(run: Path, step: str) -> list[str]:
     own_run = folder.resolve().as_posix().removesuffix(f"/{known['step']}")
     if own_run == folder.resolve().as_posix():
         return [f"{folder}: it is a copy of the step {known['step']}"]
-    found = [
-        f"{folder}: it was made from another {parent} than the one that is there"
-        for parent, was in known["parents"].items()
-        if was and digest(Path(own_run, parent)) != was
-    ]
+    found = []
+    for parent, was in known["parents"].items():
+        if was and (now := digest(Path(own_run, parent))) != was:
+            other = f"another {parent} than the one that is there" if now else f"{parent}, which is gone"
+            found.append(f"{folder}: it was made from {other}")
     there = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     found += [f"{folder / name}: it is missing" for name in sorted(known["files"].keys() - there.keys())]
     found += [f"{path}: no step left it" for name, path in there.items() if name not in known["files"]]

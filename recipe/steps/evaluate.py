@@ -1,7 +1,7 @@
 """Checkpoints and baselines on the test splits, which nothing else reads.
 
 Reads: ``data/test.parquet`` and the checkpoints of ``evaluate.stages``. Leaves: ``eval/answers`` and
-``eval/<checkpoint>/{records,summary,summary_clean}.json``. No line of Algorithm 1: it is how its result
+``eval/<checkpoint>/{records,summary,summary_clean,answers_of}.json``. No line of Algorithm 1: it is how its result
 (line 20) is judged.
 """
 
@@ -63,7 +63,7 @@ def checkpoints(run: Run) -> None:
         run.retried(lambda: run_stage("evaluate", config, work, total=len(rows) * len(pending)))
     for stage in pending:
         answers = read_answers(work / stage, keys[stage])
-        run.do(f"eval/{stage}", partial(_score, rows=rows, answers=answers), reads[stage])
+        run.do(f"eval/{stage}", partial(_score, rows=rows, answers=answers, key=keys[stage]), reads[stage])
 
 
 def _wanted(run: Run) -> dict[str, Path]:
@@ -88,9 +88,15 @@ def _key(run: Run, model: str, prompts: Path) -> str:
 
 
 def _score(
-    run: Run, work: Path, rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[str]]
+    run: Run,
+    work: Path,
+    rows: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Sequence[str]],
+    key: str | None = None,
 ) -> None:
     records = score_answers(rows, answers)
+    if key:
+        write_json(work / "answers_of.json", {"key": key})
     write_json(work / "records.json", records)
     write_json(work / "summary.json", summarise(records))
     found = read_json(run.folder / "data/leakage.json")

@@ -22,12 +22,13 @@ from omegaconf import DictConfig
 from safetensors.numpy import load_file, save_file
 
 from data_prep.rows import read_rows, write_records
+from recipe import flywheel
 from recipe.evaluation import generate
 from recipe.models import tiny
 from recipe.on_verl import self_play as play_stage
 from recipe.run import process, training
 from recipe.run.shortcuts import CONF
-from recipe.steps import evaluate, self_play
+from recipe.steps import data, evaluate, self_play
 from tests.unit.fake_run import answer, rollouts_of_step
 
 ITERATIONS = 3
@@ -39,7 +40,8 @@ _OVERRIDES = (
     *("trainer.total_training_steps=3", "trainer.save_freq=1", "trainer.test_freq=-1"),
     *("data.train_batch_size=8", "actor_rollout_ref.rollout.n=3"),
     *("sft.data.train_batch_size=8", "sft.trainer.total_epochs=1"),
-    *("evaluate.entropy_rows=0", "evaluate.batch_rows=40", "flywheel.min_reward=0.3"),
+    *("evaluate.entropy_rows=0", "evaluate.batch_rows=40"),
+    *("flywheel.min_reward=0.3", "flywheel.same_reply=1"),
 )
 
 
@@ -52,8 +54,11 @@ def configuration(root: Path, iterations: int = ITERATIONS) -> DictConfig:
     return config
 
 
-def replace() -> None:
-    """Put the bodies in place of veRL and vLLM, in this process, for good."""
+def replace(pages: bool) -> None:
+    """Put the bodies in place of veRL and vLLM, in this process, for good; without ``pages`` none is drawn."""
+    if not pages:
+        flywheel.write_report = lambda folder: None
+        data.write_card = lambda *_: None
     tiny.train = lambda model, sequences, **_: [0.0]
     for module in (training, self_play, evaluate):
         module.run_stage = _run_stage
@@ -66,14 +71,15 @@ def _run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) -
     process._keep_metrics(part)
     with (work / "log.txt").open("a") as log:
         log.write(f"{stage}\n")
-    {"rl": _rl, "sft": _sft, "self_play": lambda c, _: play_stage.play_on(c), "evaluate": _evaluate}[stage](
-        config, part
-    )
+    if stage == "rl":
+        _rl(config, part)
+    elif stage == "sft":
+        _sft(config, part)
+    elif stage == "self_play":
+        play_stage.play_on(config)
+    else:
+        generate.generate_answers(config)
     process._keep_metrics(part)
-
-
-def _evaluate(config: Any, _: Path) -> None:
-    generate.generate_answers(config)
 
 
 def _rl(config: Any, metrics: Path) -> None:

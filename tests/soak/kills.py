@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
+import re
 import signal
 import sys
 import traceback
@@ -11,12 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from transformers import AutoTokenizer, Qwen3ForCausalLM  # noqa: F401  (once, and not in every attempt)
 
-from data_prep.files import sha256
+from data_prep.files import sha256, write_text
+from recipe import flywheel
+from recipe.run.files import read_metrics
+from recipe.run.lock import locked
+from recipe.run.run import Run
+from tests.soak import bodies
 
 #: Told of every file operation (name, path) before it is done; true: the process is killed there.
 Judge = Callable[[str, str], bool]
+#: Names a place in a run by the operation that would come next; None: no place to kill at.
+Places = Callable[[str, str], str | None]
 #: Python tells of these before it does them.
 _OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open"}
 #: What tells of an attempt, not of what came of it.
@@ -65,15 +76,77 @@ def _writes(arguments: tuple) -> bool:
     return bool((flags or 0) & (os.O_WRONLY | os.O_RDWR)) or any(c in str(mode or "") for c in "wax+")
 
 
-def train(config: DictConfig) -> None:
-    """`make train` after its checks of the machine."""
-    from omegaconf import OmegaConf
+def killed_at_every(places: Places, work: Callable[[], Any], log: Path, most: int = 5000) -> list[str]:
+    """Do something that is killed once at every place that it comes to, and goes on after each kill.
 
-    from data_prep.files import write_text
-    from recipe import flywheel
-    from recipe.run.lock import locked
-    from recipe.run.run import Run
+    Returns:
+        The places.
+    """
+    told = log.with_name("places.txt")
+    told.touch()
+    for _ in range(most):
+        seen = set(told.read_text().splitlines())
+        handle = os.open(told, os.O_WRONLY | os.O_APPEND)
 
+        def judge(event: str, path: str, seen: set[str] = seen, handle: int = handle) -> bool:
+            place = places(event, path)
+            if place is None or place in seen:
+                return False
+            os.write(handle, f"{place}\n".encode())
+            return True
+
+        status = attempt(work, judge, log)
+        os.close(handle)
+        if status == 0:
+            return sorted(seen)
+        if status != -signal.SIGKILL:
+            raise AssertionError(f"it cannot go on after {told.read_text().splitlines()[-1]}:\n{_end_of(log)}")
+    raise AssertionError(f"no end after {most} kills")
+
+
+def killed_at_random(seed: int, mean: int, work: Callable[[], Any], log: Path) -> int:
+    """Do something that is killed at random, ``mean`` operations after it starts or goes on; how often it was."""
+    draw = random.Random(seed)
+    for kills in itertools.count():
+        left = itertools.count(draw.randint(1, 2 * mean), -1)
+        status = attempt(work, lambda *_, left=left: next(left) == 0, log)
+        if status == 0:
+            return kills
+        if status != -signal.SIGKILL:
+            raise AssertionError(f"it cannot go on after kill {kills} of seed {seed}:\n{_end_of(log)}")
+
+
+def every_operation(event: str, path: str) -> str:
+    """Places for `killed_at_every`: all that there are."""
+    return f"{event} {re.sub(r'[0-9]+[.]part', 'part', path)}"
+
+
+class AroundCommits:
+    """Places for `killed_at_every`: before and after every step's commit, and where veRL is not careful."""
+
+    def __init__(self) -> None:
+        self.committed = ""
+
+    def __call__(self, event: str, path: str) -> str | None:
+        """As `Places`."""
+        name, self.committed = self.committed, ""
+        if name:
+            return f"after {name}"
+        if event == "os.rename" and (path.endswith(".work") or "/model" in path or "huggingface" in path):
+            self.committed = f"{event} {every_operation(event, path)}"
+            return f"before {self.committed}"
+        if event == "open" and path.endswith("latest_checkpointed_iteration.txt"):
+            self.committed = f"truncation of {path}"
+        return None
+
+
+def _end_of(log: Path) -> str:
+    return "\n".join(log.read_text().splitlines()[-25:])
+
+
+def train(config: DictConfig, pages: bool = False) -> None:
+    """`make train` after its checks of the machine, with the stages' bodies replaced."""
+    bodies.replace(pages)
     folder = Path(config.run.root) / config.run.name
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -83,8 +156,6 @@ def train(config: DictConfig) -> None:
 
 def outcome(run: Path) -> dict[str, Any]:
     """Every file of a run that its settings decide -> checksum; of metrics what is read of them."""
-    from recipe.run.files import read_metrics
-
     found: dict[str, Any] = {
         path.relative_to(run).as_posix(): sha256(path)
         for path in sorted(run.rglob("*"))

@@ -85,6 +85,7 @@ ONE_VALUE = [
         ["-m", "recipe.evaluation.judge", VALUE, VALUE, VALUE, "--judge", VALUE, "--rows", VALUE],
         ["-m", "recipe.pages.report", VALUE]]),
     ("report", ["RUN"], [["-m", "recipe.pages.report", VALUE]]),
+    ("verify", ["RUN"], [["-m", "recipe.verify", VALUE]]),
     ("clusters", ["RUN", "MIN_SIZE"], [
         ["-m", "recipe.pages.clusters", "--run", VALUE, "--min-size", VALUE],
         ["-m", "recipe.pages.report", VALUE]]),
@@ -163,7 +164,7 @@ def test_make_report_takes_several_runs(make, names):
     ("target", "name"),
     [
         ("leakage", "RAW_DIR"), ("download", "RAW_DIR"), ("data", "OUT_DIR"), ("bench", "OUT_DIR"),
-        ("judge", "RUN"), ("report", "RUN"), ("clusters", "RUN"),
+        ("judge", "RUN"), ("report", "RUN"), ("clusters", "RUN"), ("verify", "RUN"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_missing_is_named(make, target, name):
