@@ -93,8 +93,8 @@ test-unit: setup ## the unit tests alone, and what they cover (3 minutes); PYTHO
 lint: setup ## style and formatting (ruff), who imports whom (import-linter), types (mypy)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(dir $(PY))lint-imports --no-logo --no-cache && $(PY) -m mypy
 
-soak: setup ## kills, power losses and full disks, on runs without models (half an hour; SHORT=1 a few minutes)
-	@OMP_NUM_THREADS=1 VERL_PLATFORM=cpu $(PY) -m tests.soak
+soak: setup ## kills, power losses and full disks, on runs without models (half an hour; QUICK=1 a minute)
+	@OMP_NUM_THREADS=1 VERL_PLATFORM=cpu $(PY) -m tests.soak $(if $(QUICK),--short)
 
 bench: setup ## time and memory of make data on made-up corpora: make bench OUT_DIR=... [SIZES="1000000 10000000"]
 	@$(call add_words,SIZES) $(PY) -m bench.prepare_memory $(call need,OUT_DIR) $(if $(SIZES),--utterances)

@@ -39,8 +39,8 @@ def _train(config: DictConfig) -> None:
         print(f"error: {error}", file=sys.stderr)
         discard_empty(folder)
         sys.exit(1)
-    except OSError as error:
-        if not (said := in_words(error)):
+    except Exception as error:
+        if not (said := in_words(error, folder)):
             raise
         print(f"error: {said}", file=sys.stderr)
         sys.exit(1)

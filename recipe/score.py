@@ -114,8 +114,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         discard_empty(folder)
         return 1
-    except OSError as error:
-        if not (said := in_words(error)):
+    except Exception as error:
+        if not (said := in_words(error, folder)):
             raise
         print(f"error: {said}", file=sys.stderr)
         return 1

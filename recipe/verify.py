@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+
 from recipe.evaluation.answers import read_answers
 from recipe.lineage import lineage_problems
 from recipe.run import manifest
@@ -33,7 +35,11 @@ def problems(folder: Path) -> Iterator[str]:
         records = read_json(path.with_name("records.json"), [])
         if strange := [r["row_id"] for r in records if r["answer"] not in answers.get(r["row_id"], ())]:
             yield f"{path.parent}: {len(strange)} of its answers are not in eval/answers, the first to {strange[0]}"
-    yield from lineage_problems(folder)
+    try:
+        yield from lineage_problems(folder)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        yield f"{folder}: B cannot be followed to its rollouts before the files above are restored ({reason})"
 
 
 def main() -> int:

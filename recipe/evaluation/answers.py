@@ -37,12 +37,12 @@ def is_part_of(path: Path, key: str) -> bool:
     return path.exists() and (pq.read_schema(path).metadata or {}).get(_KEY) == key.encode()
 
 
-def read_answers(folder: str | Path, key: str) -> dict[str, list[str]]:
-    """row_id -> answers, from the parts of `write_part` that have this key; those of another are left alone."""
+def read_answers(folder: str | Path, key: str | None = None) -> dict[str, list[str]]:
+    """row_id -> answers, from the parts of `write_part`; with a key, from those alone that have it."""
     return {
         row["row_id"]: row["answers"]
         for part in sorted(Path(folder).glob("part_*.parquet"))
-        if is_part_of(part, key)
+        if key is None or is_part_of(part, key)
         for row in pq.read_table(part).to_pylist()
     }
 

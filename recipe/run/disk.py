@@ -24,13 +24,18 @@ _REMEDIES = {
 _NO_ROOM = 2**20
 
 
-def in_words(error: OSError) -> str | None:
-    """An error of the disk in one line: what, where, remedy; None for one of another kind."""
-    if error.errno not in _REMEDIES:
-        return None
-    reason = os.strerror(error.errno) if error.filename else " ".join(str(error).split())
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{reason}; {_REMEDIES[error.errno]}"
+def in_words(error: Exception, folder: Path | None) -> str | None:
+    """What the disk has to do with an error, in one line: what, where, remedy; None if nothing.
+
+    Args:
+        error: of Python, or of a library that has its own for a full disk.
+        folder: that was written to, if there is one yet.
+    """
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        reason = os.strerror(error.errno) if error.filename else " ".join(str(error).split())
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{reason}; {_REMEDIES[error.errno]}"
+    return why_failed(folder, [str(error)]) if folder and folder.is_dir() else None
 
 
 def why_failed(folder: Path, log: Iterable[str]) -> str | None:

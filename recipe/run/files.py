@@ -49,8 +49,8 @@ def read_state(folder: Path) -> dict[str, dict[str, float]]:
     Raises:
         ValueError: the file is broken.
     """
-    remedy = "delete it: a resumed run writes it again from the steps' manifests"
-    return read_json(folder / "state.json", {"steps": {}}, remedy)["steps"]
+    remedy = 'write {"steps": {}} to it, or resume the run, which does: only times are lost'
+    return read_json(folder / "state.json", {}, remedy).get("steps", {})
 
 
 def base_of(folder: Path) -> Path:

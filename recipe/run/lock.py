@@ -41,13 +41,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         LockedError: another process has it.
     """
-    with (folder / NAME).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(f"{folder}: {_owner(file)} works on this run; wait for it or end it") from None
-        except OSError as error:
-            print(f"note: the disk of {folder} knows no locks ({error.strerror}); start this run once", flush=True)
+    path = folder / NAME
+    with _acquired(path) as file:
         file.truncate(0)
         me = {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         file.write(json.dumps(me))
@@ -59,7 +54,23 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             os.environ.pop(_MARK, None)
-            file.truncate(0)
+            path.unlink(missing_ok=True)
+
+
+def _acquired(path: Path) -> TextIO:
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = _owner(file)
+        file.close()
+        raise LockedError(f"{path.parent}: {owner} works on this run; wait for it or end it") from None
+    except OSError as error:
+        print(f"note: the disk of {path.parent} knows no locks ({error.strerror}); start this run once", flush=True)
+    if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        return file
+    file.close()  # its owner has given it back, and its file with it, while it was opened here
+    return _acquired(path)
 
 
 def _owner(file: TextIO) -> str:

@@ -329,5 +329,5 @@ def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: boo
 
 
 def disk_bytes(parameters: int, iterations: int) -> float:
-    """Disk that a run needs, in bytes: exported models of every stage, one RL checkpoint, answers."""
-    return 4 * parameters * (2 + 2 * iterations) + 12 * parameters + 0.2 * GIB
+    """Disk that a run needs, in bytes: exported models of every stage, two RL checkpoints, answers."""
+    return 4 * parameters * (2 + 2 * iterations) + 2 * 16 * parameters + 0.2 * GIB

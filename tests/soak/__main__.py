@@ -27,7 +27,7 @@ from recipe.verify import problems
 from tests.soak import bodies, kills
 
 _SEEDS = range(1, 21)
-_SIZES_MIB = (1, 2, 3, 4, 6, 8, 10, 12, 16)
+_SIZES_KIB = (300, 600, 900, 1_300, 1_800, 2_300, 2_800, 3_300, 3_800)
 
 
 class Soak:
@@ -74,14 +74,14 @@ def soak(all_of_it: Soak) -> int:
     all_of_it.expected = kills.outcome(folder / "soak")
     all_of_it.line("undisturbed", None, "")
 
-    places = kills.AroundCommits() if all_of_it.short else kills.every_operation
+    places = kills.AroundCommits(few=True) if all_of_it.short else kills.every_operation
     root = _sub(folder, "killed")
     found = kills.killed_at_every(places, all_of_it.work(root), root / "log.txt")
     all_of_it.line("killed once at every place", root, f"{len(found)} kills")
 
     for seed in _SEEDS if not all_of_it.short else _SEEDS[:1]:
         root = _sub(folder, f"random-{seed}")
-        count = kills.killed_at_random(seed, 60, all_of_it.work(root), root / "log.txt")
+        count = kills.killed_at_random(seed, 150 if all_of_it.short else 50, all_of_it.work(root), root / "log.txt")
         all_of_it.line(f"killed at random, seed {seed}", root, f"{count} kills")
 
     root = _sub(folder, "before")
@@ -162,31 +162,31 @@ def _mounted(image: Path, where: Path) -> Iterator[Path]:
 
 def full_disks(all_of_it: Soak) -> None:
     """Runs on a disk that is too small, which then grows."""
-    for size in _SIZES_MIB:
+    for size in _SIZES_KIB:
         root = _sub(all_of_it.folder, f"full-{size}")
         disk, log = _sub(root, "disk"), root / "log.txt"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}M", "tmpfs", disk], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], check=True)
         try:
-            status = kills.attempt(_in_one_line(all_of_it.work(disk)), lambda *_: False, log)
+            status = kills.attempt(_in_one_line(all_of_it.work(disk), disk), lambda *_: False, log)
             said = log.read_text().splitlines()[-1]
             if status and not said.startswith("error: "):
-                print(f"full disk of {size} MiB: no line but a traceback: {said}")
+                print(f"full disk of {size} KiB: no line but a traceback: {said}")
                 all_of_it.failed += 1
             subprocess.run(["mount", "-o", "remount,size=512M", disk], check=True)
             all_of_it.whole(disk, log)
-            all_of_it.line(f"full disk of {size} MiB, then grown", disk, "stopped" if status else "it was enough")
+            all_of_it.line(f"full disk of {size} KiB, then grown", disk, "stopped" if status else "it was enough")
         finally:
             subprocess.run(["umount", disk], check=True)
 
 
-def _in_one_line(work: Callable[[], None]) -> Callable[[], None]:
+def _in_one_line(work: Callable[[], None], folder: Path) -> Callable[[], None]:
     """As `recipe.main` does."""
 
     def said() -> None:
         try:
             work()
-        except OSError as error:
-            if not (words := in_words(error)):
+        except Exception as error:
+            if not (words := in_words(error, folder)):
                 raise
             print(f"error: {words}", flush=True)
             os._exit(1)

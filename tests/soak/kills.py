@@ -31,8 +31,8 @@ Places = Callable[[str, str], str | None]
 #: Python tells of these before it does them.
 _OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open"}
 #: What tells of an attempt, not of what came of it.
-_OF_ATTEMPTS = ("usage.json", "manifest.json", "log.txt", "config.yaml", "state.json", "lock", "report.html",
-                "training.json")  # fmt: skip
+_OF_ATTEMPTS = ("usage.json", "manifest.json", "log.txt", "config.yaml", "state.json", "lock", "versions.json",
+                "report.html", "training.json")  # fmt: skip
 
 
 def attempt(work: Callable[[], Any], judge: Judge, log: Path) -> int:
@@ -122,21 +122,22 @@ def every_operation(event: str, path: str) -> str:
 
 
 class AroundCommits:
-    """Places for `killed_at_every`: before and after every step's commit, and where veRL is not careful."""
+    """Places for `killed_at_every`: before and after every commit of a step or a model, and while veRL's tracker
+    is empty. With ``few`` the places after are those of iteration 2 alone."""
 
-    def __init__(self) -> None:
-        self.committed = ""
+    def __init__(self, few: bool = False) -> None:
+        self.few, self.done = few, ""
 
     def __call__(self, event: str, path: str) -> str | None:
         """As `Places`."""
-        name, self.committed = self.committed, ""
-        if name:
-            return f"after {name}"
-        if event == "os.rename" and (path.endswith(".work") or "/model" in path or "huggingface" in path):
-            self.committed = f"{event} {every_operation(event, path)}"
-            return f"before {self.committed}"
+        done, self.done = self.done, ""
+        if done and (not self.few or "iter_2" in done):
+            return f"after {done}"
+        if event == "os.rename" and (path.endswith((".work", "huggingface")) or "model." in path):
+            self.done = every_operation(event, path)
+            return f"before {self.done}"
         if event == "open" and path.endswith("latest_checkpointed_iteration.txt"):
-            self.committed = f"truncation of {path}"
+            self.done = f"truncation of {path}"
         return None
 
 
