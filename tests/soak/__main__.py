@@ -23,10 +23,12 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 from recipe.run.disk import in_words
+from recipe.run.flatten import plain
+from recipe.run.sft_config import sft_config
 from recipe.verify import problems
 from tests.soak import bodies, kills
 
-_SEEDS = range(1, 21)
+_SEEDS = range(1, 11)
 _SIZES_KIB = (300, 600, 900, 1_300, 1_800, 2_300, 2_800, 3_300, 3_800)
 
 
@@ -42,6 +44,7 @@ class Soak:
         self.folder, self.short, self.failed = folder, short, 0
         self.config = bodies.configuration(folder)
         self.expected: dict[str, Any] = {}
+        plain(self.config), sft_config(self.config.sft)  # their parsers warm up once, and not in every attempt
 
     def work(self, root: Path, iterations: int = bodies.ITERATIONS) -> Callable[[], None]:
         """What an attempt at a run below ``root`` does."""

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset  # noqa: F401  (these two once, and not in every attempt)
 from omegaconf import DictConfig, OmegaConf
-from transformers import AutoTokenizer, Qwen3ForCausalLM  # noqa: F401  (once, and not in every attempt)
+from transformers import AutoTokenizer, Qwen3ForCausalLM  # noqa: F401
 
 from data_prep.files import sha256, write_text
 from recipe import flywheel
