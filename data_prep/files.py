@@ -55,7 +55,7 @@ def part_of(path: Path) -> Path:
 
 
 def drop_parts(folder: Path) -> None:
-    """Delete what processes that were ended have left uncommitted below a folder that nobody else writes to."""
+    """Delete what ended processes have left uncommitted below a folder that nobody else writes to."""
     for part in list(folder.rglob("*.part")):
         if part.is_dir():
             shutil.rmtree(part)

@@ -178,8 +178,10 @@ def write_rows(rows: Iterable[dict[str, Any]], path: str | Path, chunk: int = _C
     return count
 
 
-def write_records(records: Sequence[Mapping[str, Any]], path: Path, about: Mapping[str, str] | None = None) -> None:
-    """Commit records of any fields (rollouts, answers) to a Parquet file; ``about`` goes into its metadata."""
+def write_records(
+    records: Sequence[Mapping[str, Any]], path: Path, about: Mapping[str, str] | None = None
+) -> None:
+    """Commit records of any fields (rollouts, answers) to Parquet; ``about`` goes into the metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
     pq.write_table(pa.Table.from_pylist(list(records)).replace_schema_metadata(about), part)

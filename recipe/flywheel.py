@@ -34,11 +34,12 @@ def train(run: Run) -> dict[str, Any]:
     run.do("iter_0/buffer", seed.fill, ("data",))  # 1
     run.do("iter_0/sft", sft.cold_start, (*given, "iter_0/buffer"))  # 3
     for k in range(1, run.config.flywheel.iterations + 1):  # 4
-        before = (*given, f"iter_{k - 1}/buffer", f"iter_{k - 1}/sft")
-        played = (*before, f"iter_{k}/rl")
-        run.do(f"iter_{k}/rl", partial(rl.train, k=k), before)  # 5-10
-        run.do(f"iter_{k}/self_play", partial(self_play.go_on, k=k), played)  # 14
-        run.do(f"iter_{k}/buffer", partial(select.best, k=k), (*played, f"iter_{k}/self_play"))  # 11-13, 15-16
+        rl_reads = (*given, f"iter_{k - 1}/buffer", f"iter_{k - 1}/sft")
+        play_reads = (*rl_reads, f"iter_{k}/rl")
+        best_reads = (*play_reads, f"iter_{k}/self_play")
+        run.do(f"iter_{k}/rl", partial(rl.train, k=k), rl_reads)  # 5-10
+        run.do(f"iter_{k}/self_play", partial(self_play.go_on, k=k), play_reads)  # 14
+        run.do(f"iter_{k}/buffer", partial(select.best, k=k), best_reads)  # 11-13, 15-16
         run.do(f"iter_{k}/sft", partial(sft.retrain, k=k), (*given, f"iter_{k}/rl", f"iter_{k}/buffer"))  # 18
     return _results(run)  # 20
 

@@ -1,7 +1,7 @@
 """Where everything in B comes from: every response and every new prompt, back to the rollout that it was.
 
-A row of B says which iteration, step, turn and rollout made it (Algorithm 1, lines 11-16). Here what it says is
-held against what the stages recorded.
+A row of B says which iteration, step, turn and rollout made it (Algorithm 1, lines 11-16). Here what it says
+is held against what the stages recorded.
 """
 
 from __future__ import annotations
@@ -99,15 +99,17 @@ def _own_problems(
         original = given.get(info["row_id"])
         if original is None:
             yield "it is said to be an original row, and data/train.parquet has none of that id"
-        elif (original["extra_info"]["context"], ground_truth(original)) != (info["context"], ground_truth(row)):
+        elif original["extra_info"]["context"] != info["context"] or ground_truth(original) != ground_truth(
+            row
+        ):
             yield "its dialogue or label is not that of data/train.parquet"
-    if row["response"] is not None and source.get("source") not in ("rollout", "self_play"):
-        if experts.get(info["row_id"]) != row["response"]:
-            yield "its response is not the one that iter_0/buffer has from the expert"
+    of_expert = row["response"] is not None and source.get("source") not in ("rollout", "self_play")
+    if of_expert and experts.get(info["row_id"]) != row["response"]:
+        yield "its response is not the one that iter_0/buffer has from the expert"
     for made in (info if info["origin"] == "self_play" else {}, source):
-        digest = digests.get(f"iter_{made.get('iteration')}")
-        if made.get("model") and digest and made["model"] != digest:
-            yield f"it was made by the model {made['model']}, and iter_{made['iteration']}/rl/model is {digest}"
+        there = digests.get(f"iter_{made.get('iteration')}")
+        if made.get("model") and there and made["model"] != there:
+            yield f"it was made by the model {made['model']}; iter_{made['iteration']}/rl/model is {there}"
 
 
 def _against_records(path: Path, claims: Sequence[_Claim]) -> Iterator[str]:

@@ -33,8 +33,9 @@ def problems(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("eval/*/answers_of.json")):
         answers = read_answers(folder / "eval/answers" / path.parent.name, read_json(path)["key"])
         records = read_json(path.with_name("records.json"), [])
-        if strange := [r["row_id"] for r in records if r["answer"] not in answers.get(r["row_id"], ())]:
-            yield f"{path.parent}: {len(strange)} of its answers are not in eval/answers, the first to {strange[0]}"
+        strange = [r["row_id"] for r in records if r["answer"] not in answers.get(r["row_id"], ())]
+        if strange:
+            yield f"{path.parent}: {len(strange)} answers are not in eval/answers, as that to {strange[0]}"
     try:
         yield from lineage_problems(folder)
     except (pa.ArrowException, OSError) as error:
@@ -61,7 +62,7 @@ def main() -> int:
     if before:
         print(f"note: without a manifest, of an older version, and unchecked: {', '.join(before)}")
     buffers = len(list(folder.glob("iter_*/buffer/buffer.parquet")))
-    checked = f"{sum(counts)} files of {len(steps)} steps, and the rows of {buffers} buffers back to their rollouts"
+    checked = f"{sum(counts)} files of {len(steps)} steps, and {buffers} buffers back to their rollouts"
     print(f"{folder}: {checked}: {f'{len(found)} problems' if found else 'all as it was left'}")
     return 1 if found else 0
 

@@ -15,7 +15,6 @@ from data_prep.rows import gold_label, ground_truth, write_records
 from recipe.evaluation.measures import INVALID
 from rewards.iou import compute_score, normalise
 
-
 #: In a part's metadata: what its answers are answers of.
 _KEY = b"of"
 

@@ -1,8 +1,8 @@
 """Which of a training stage's checkpoints can be gone on from. For veRL 0.9.1 and its FSDP checkpoints.
 
-veRL believes its tracker, which it truncates before it writes the number; and it writes a checkpoint under its
-final name: the actor's files, then the weights for Hugging Face, ``data.pt`` last. So what a stage goes on
-from is settled here, by the files themselves, before veRL looks.
+veRL believes its tracker, which it truncates before it writes the number; and it writes a checkpoint under
+its final name: the actor's files, then the weights for Hugging Face, ``data.pt`` last. So what a stage goes
+on from is settled here, by the files themselves, before veRL looks.
 """
 
 from __future__ import annotations

@@ -110,11 +110,13 @@ def named_checkpoint(known: Iterable[str], name: str) -> str:
 _NEEDED = object()
 
 
-def read_json(path: Path, default: Any = _NEEDED, remedy: str = "delete its folder and resume the run") -> Any:
+def read_json(
+    path: Path, default: Any = _NEEDED, remedy: str = "delete its folder and resume the run"
+) -> Any:
     """The content of a JSON file, or ``default`` where there is none.
 
     Raises:
-        ValueError: the file is broken, or it is missing and has no default; the message ends with the ``remedy``.
+        ValueError: the file is broken, or missing without a default; the message ends with the ``remedy``.
     """
     if not path.exists():
         if default is _NEEDED:
@@ -154,8 +156,8 @@ def metrics_problems(folder: Path) -> list[str]:
         missing = sorted(set(range(1, counts.get("steps", 0) + 1)) - {entry["step"] for entry in entries})
         if missing:
             found.append(
-                f"{name} has no metrics of step {', '.join(map(str, missing))}: it was ended between the step's "
-                "checkpoint and its metrics; the step's rollouts are there"
+                f"{name} has no metrics of step {', '.join(map(str, missing))}: it was ended between the "
+                "step's checkpoint and its metrics; the step's rollouts are there"
             )
     return found
 

@@ -66,7 +66,10 @@ def _acquired(path: Path) -> TextIO:
         file.close()
         raise LockedError(f"{path.parent}: {owner} works on this run; wait for it or end it") from None
     except OSError as error:
-        print(f"note: the disk of {path.parent} knows no locks ({error.strerror}); start this run once", flush=True)
+        print(
+            f"note: the disk of {path.parent} knows no locks ({error.strerror}); start this run once",
+            flush=True,
+        )
     if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
         return file
     file.close()  # its owner has given it back, and its file with it, while it was opened here
@@ -86,7 +89,9 @@ def _end_what_is_left(folder: Path) -> None:
     """End what a killed run has left on this machine: its supervisors do so, unless they were killed, too."""
     me = psutil.Process()
     own = {me.pid, *(parent.pid for parent in me.parents())}
-    left = [process for process in psutil.process_iter() if process.pid not in own and _is_of(process, folder)]
+    left = [
+        process for process in psutil.process_iter() if process.pid not in own and _is_of(process, folder)
+    ]
     if left:
         print(f"{len(left)} processes of a killed run are still there; waiting for their end", flush=True)
         _, alive = psutil.wait_procs(left, timeout=_PATIENCE)

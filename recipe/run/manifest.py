@@ -1,7 +1,7 @@
 """What a step left, file by file, and what it was made from: so that nothing is built on what has changed.
 
-A step's ``manifest.json`` is written before the step commits. It names the manifests of the steps that it read,
-by their checksums, so the last one of a run vouches for all before it.
+A step's ``manifest.json`` is written before the step commits. It names the manifests of the steps that it
+read, by their checksums, so the last one of a run vouches for all before it.
 """
 
 from __future__ import annotations

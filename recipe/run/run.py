@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +103,7 @@ class Run:
         if missing := {m["step"]: m["took"] for m in made if m["step"] not in known}:
             self._note(dict(sorted(missing.items(), key=lambda step: step[1]["finished"])))
 
-    def _note(self, steps: Mapping[str, Mapping[str, float]]) -> None:
+    def _note(self, steps: dict[str, dict[str, float]]) -> None:
         write_json(self.folder / "state.json", {"steps": read_state(self.folder) | steps})
 
     def retried(self, work_on: Callable[[], None]) -> None:
@@ -128,7 +128,7 @@ class Run:
 
 
 def _stopwatch(work: Path) -> Callable[[], float]:
-    """Seconds from now on, those of earlier attempts included; whoever sets the clock does not change them."""
+    """Seconds from now on, with those of earlier attempts; setting the clock does not change them."""
     before, started = read_usage(work / "usage.json").get("seconds", 0.0), time.monotonic()
     return lambda: round(before + time.monotonic() - started, 1)
 

@@ -38,7 +38,8 @@ def train_stage(run: Run, stage: str, config: DictConfig, work: Path, start: Pat
     if not (work / "model").exists():  # else an attempt before this one was ended just before its commit
         done = 0
         if stage == "rl":
-            done = checkpoints.settle(work / "checkpoints", config.actor_rollout_ref.actor.checkpoint.save_contents)
+            contents = config.actor_rollout_ref.actor.checkpoint.save_contents
+            done = checkpoints.settle(work / "checkpoints", contents)
         if done:
             print(f"  {stage}: going on from step {done} of {steps}", flush=True)
         if done < steps:
@@ -54,5 +55,5 @@ def _take_model(work: Path, stage: str) -> None:
         key=lambda p: int(p.relative_to(work / "checkpoints").parts[0].removeprefix("global_step_")),
     )
     if not found:
-        raise StageError(f"the stage {stage} left no model below {work / 'checkpoints'}; trainer.save_freq saves it")
+        raise StageError(f"{stage} left no model below {work / 'checkpoints'}; trainer.save_freq saves one")
     commit(found[-1], work / "model")

@@ -1,8 +1,8 @@
 """Checkpoints and baselines on the test splits, which nothing else reads.
 
 Reads: ``data/test.parquet`` and the checkpoints of ``evaluate.stages``. Leaves: ``eval/answers`` and
-``eval/<checkpoint>/{records,summary,summary_clean,answers_of}.json``. No line of Algorithm 1: it is how its result
-(line 20) is judged.
+``eval/<checkpoint>/{records,summary,summary_clean,answers_of}.json``. No line of Algorithm 1: it is how its
+result (line 20) is judged.
 """
 
 from __future__ import annotations

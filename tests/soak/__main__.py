@@ -44,7 +44,10 @@ class Soak:
         self.folder, self.short, self.failed = folder, short, 0
         self.config = bodies.configuration(folder)
         self.expected: dict[str, Any] = {}
-        plain(self.config), sft_config(self.config.sft)  # their parsers warm up once, and not in every attempt
+        (
+            plain(self.config),
+            sft_config(self.config.sft),
+        )  # their parsers warm up once, and not in every attempt
 
     def work(self, root: Path, iterations: int = bodies.ITERATIONS) -> Callable[[], None]:
         """What an attempt at a run below ``root`` does."""
@@ -84,7 +87,8 @@ def soak(all_of_it: Soak) -> int:
 
     for seed in _SEEDS if not all_of_it.short else _SEEDS[:1]:
         root = _sub(folder, f"random-{seed}")
-        count = kills.killed_at_random(seed, 150 if all_of_it.short else 50, all_of_it.work(root), root / "log.txt")
+        mean = 150 if all_of_it.short else 50
+        count = kills.killed_at_random(seed, mean, all_of_it.work(root), root / "log.txt")
         all_of_it.line(f"killed at random, seed {seed}", root, f"{count} kills")
 
     root = _sub(folder, "before")
@@ -177,7 +181,8 @@ def full_disks(all_of_it: Soak) -> None:
                 all_of_it.failed += 1
             subprocess.run(["mount", "-o", "remount,size=512M", disk], check=True)
             all_of_it.whole(disk, log)
-            all_of_it.line(f"full disk of {size} KiB, then grown", disk, "stopped" if status else "it was enough")
+            how = "stopped" if status else "it was enough"
+            all_of_it.line(f"full disk of {size} KiB, then grown", disk, how)
         finally:
             subprocess.run(["umount", disk], check=True)
 
@@ -209,12 +214,14 @@ def ten_iterations(all_of_it: Soak) -> None:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
         run = root / "soak"
         size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) / 2**20
-        left = [p for p in run.rglob("*") if p.name == "checkpoints" or p.suffix == ".part" or p.suffix == ".work"]
+        left = [
+            p for p in run.rglob("*") if p.name == "checkpoints" or p.suffix == ".part" or p.suffix == ".work"
+        ]
         more = len(os.listdir(tempfile.gettempdir())) - before
         handles = len(os.listdir("/proc/self/fd"))
         print(
-            f"iteration {k:>2}: peak {peak:,.0f} MiB, {handles} handles, run {size:.1f} MiB, {len(left)} left "
-            f"checkpoints and parts, {more:+d} in {tempfile.gettempdir()}",
+            f"iteration {k:>2}: peak {peak:,.0f} MiB, {handles} handles, run {size:.1f} MiB, {len(left)} "
+            f"checkpoints and parts left, {more:+d} in {tempfile.gettempdir()}",
             flush=True,
         )
         all_of_it.failed += bool(left)

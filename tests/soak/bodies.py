@@ -1,7 +1,7 @@
-"""The bodies of the stages without models: the files that veRL and vLLM write, in their order, in milliseconds.
+"""The stages' bodies without models: the files that veRL and vLLM write, in their order, in milliseconds.
 
-All else is the real thing: steps, commits, selection, self-play, scores, pages. What a body writes follows from
-what it reads, down to the last bit, so a run that lost or mixed something ends up with other files.
+All else is the real thing: steps, commits, selection, self-play, scores, pages. What a body writes follows
+from what it reads, down to the last bit, so a run that lost or mixed something ends up with other files.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def configuration(root: Path, iterations: int = ITERATIONS) -> DictConfig:
 
 
 def replace(pages: bool) -> None:
-    """Put the bodies in place of veRL and vLLM, in this process, for good; without ``pages`` none is drawn."""
+    """Put the bodies in place of veRL and vLLM, in this process, for good; ``pages``: are they drawn?"""
     if not pages:
         flywheel.write_report = lambda folder: None
         data.write_card = lambda *_: None
@@ -117,9 +117,7 @@ def _load(folder: Path, start: Path) -> tuple[int, bytes]:
     return step, weights
 
 
-def _save(
-    folder: Path, step: int, weights: bytes, start: Path, saved: list[Path], keep: int
-) -> list[Path]:
+def _save(folder: Path, step: int, weights: bytes, start: Path, saved: list[Path], keep: int) -> list[Path]:
     """In the order of veRL's FSDP checkpoint manager and trainer; the old actor goes before the tracker."""
     if keep > 1 and len(saved) >= keep:
         for old in saved[: len(saved) - keep + 1]:

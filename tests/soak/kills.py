@@ -32,8 +32,10 @@ Places = Callable[[str, str], str | None]
 #: Python tells of these before it does them.
 _OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open"}
 #: What tells of an attempt, not of what came of it.
-_OF_ATTEMPTS = ("usage.json", "manifest.json", "log.txt", "config.yaml", "state.json", "lock", "versions.json",
-                "report.html", "training.json")  # fmt: skip
+_OF_ATTEMPTS = (
+    *("usage.json", "manifest.json", "log.txt", "config.yaml", "state.json", "lock", "versions.json"),
+    *("report.html", "training.json"),
+)
 
 
 def attempt(work: Callable[[], Any], judge: Judge, log: Path) -> int:
@@ -101,12 +103,13 @@ def killed_at_every(places: Places, work: Callable[[], Any], log: Path, most: in
         if status == 0:
             return sorted(seen)
         if status != -signal.SIGKILL:
-            raise AssertionError(f"it cannot go on after {told.read_text().splitlines()[-1]}:\n{_end_of(log)}")
+            place = told.read_text().splitlines()[-1]
+            raise AssertionError(f"it cannot go on after {place}:\n{_end_of(log)}")
     raise AssertionError(f"no end after {most} kills")
 
 
 def killed_at_random(seed: int, mean: int, work: Callable[[], Any], log: Path) -> int:
-    """Do something that is killed at random, ``mean`` operations after it starts or goes on; how often it was."""
+    """Do something that is killed ``mean`` operations, more or less, after every start; how often it was."""
     draw = random.Random(seed)
     for kills in itertools.count():
         left = itertools.count(draw.randint(1, 2 * mean), -1)
@@ -123,8 +126,8 @@ def every_operation(event: str, path: str) -> str:
 
 
 class AroundCommits:
-    """Places for `killed_at_every`: before and after every commit of a step or a model, and while veRL's tracker
-    is empty. With ``few`` the places after are those of iteration 2 alone."""
+    """Places for `killed_at_every`: before and after every commit of a step or a model, and while veRL's
+    tracker is empty. With ``few`` the places after are those of iteration 2 alone."""
 
     def __init__(self, few: bool = False) -> None:
         self.few, self.done = few, ""
@@ -163,6 +166,8 @@ def outcome(run: Path) -> dict[str, Any]:
         for path in sorted(run.rglob("*"))
         if path.is_file() and path.name not in _OF_ATTEMPTS and path.suffix != ".jsonl"
     }
-    return found | {"steps": sorted(json.loads((run / "state.json").read_text())["steps"])} | {
-        "metrics": {name: [e["step"] for e in entries] for name, entries in read_metrics(run).items()}
-    }
+    return (
+        found
+        | {"steps": sorted(json.loads((run / "state.json").read_text())["steps"])}
+        | {"metrics": {name: [e["step"] for e in entries] for name, entries in read_metrics(run).items()}}
+    )

@@ -141,7 +141,7 @@ def test_answers_of_another_checkpoint_are_seen(run):
     for part in (answers / "cold").glob("part_*"):
         shutil.copyfile(part, answers / "rl_1" / part.name)
     (problem,) = verify.problems(run)
-    assert problem.startswith(f"{run / 'eval/rl_1'}: ") and "of its answers are not in eval/answers" in problem
+    assert problem.startswith(f"{run / 'eval/rl_1'}: ") and "answers are not in eval/answers" in problem
 
 
 def rewrite(run: Path, step: str, name: str, change: Callable[[list[dict]], None]) -> None:
@@ -167,12 +167,22 @@ def first(rows: list[dict], origin: str, source: str) -> dict:
     ("origin", "source", "change", "words"),
     [
         ("original", "rollout", {"response": "<think>"}, "its response is not that of the answer in step_"),
-        ("original", "offline-expert", {"response": "<think>"}, "not the one that iter_0/buffer has from the expert"),
-        ("self_play", "self_play", {"response": "<think>"}, "its response is not that of the answer in samples_"),
+        (
+            "original",
+            "offline-expert",
+            {"response": "<think>"},
+            "not the one that iter_0/buffer has from the expert",
+        ),
+        (
+            "self_play",
+            "self_play",
+            {"response": "<think>"},
+            "its response is not that of the answer in samples_",
+        ),
         ("self_play", "self_play", {"reply"}, "its reply is not that of the answer"),
         ("self_play", "self_play", {"label"}, "its label is not that of the answer"),
         ("self_play", "self_play", {"parent"}, "has no answer"),
-        ("self_play", "self_play", {"model"}, "it was made by the model abc, and iter_"),
+        ("self_play", "self_play", {"model"}, "it was made by the model abc; iter_"),
         ("original", "rollout", {"label"}, "its dialogue or label is not that of data/train.parquet"),
     ],
 )

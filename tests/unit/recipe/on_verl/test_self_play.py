@@ -1,4 +1,4 @@
-"""Every turn of self-play asks prompts that fit, in an attempt that goes on as in one that was not stopped."""
+"""Every turn of self-play asks prompts that fit, whether the stage was stopped on the way or not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def play(tmp_path, monkeypatch):
 
     monkeypatch.setattr(self_play, "answering", answering)
     monkeypatch.setattr(self_play, "fit_rows", fit_rows)
-    job = {"work": str(tmp_path), "policy": "p", "digest": "d", "iteration": 1, "held_out": None, "tokenizer": "t"}
+    job = {"work": str(tmp_path), "policy": "p", "digest": "d", "iteration": 1, "held_out": None}
+    job["tokenizer"] = "t"
     rollout = {"n": 1, "temperature": 1.0, "top_p": 1.0}
     config = OmegaConf.create(
         {"job": job, "actor_rollout_ref": {"rollout": rollout}, "prompts": {"dir": "compact"},

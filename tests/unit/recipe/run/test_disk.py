@@ -45,7 +45,9 @@ def test_libraries_have_errors_of_their_own_for_a_full_disk(tmp_path):
 
 def test_why_a_process_failed(tmp_path, monkeypatch):
     assert why_failed(tmp_path, ["RuntimeError: broken"]) is None
-    assert "Read-only file system; make it" in why_failed(tmp_path, ["OSError: [Errno 30] Read-only file system"])
+    assert "Read-only file system; make it" in why_failed(
+        tmp_path, ["OSError: [Errno 30] Read-only file system"]
+    )
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
     # torch says no more than "PytorchStreamWriter failed writing file".
     assert why_failed(tmp_path, []) == f"the disk of {tmp_path} is full; {disk._FULL}"

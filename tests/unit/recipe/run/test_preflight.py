@@ -388,7 +388,9 @@ def test_a_root_that_cannot_be_written_to(configured, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main._train.__wrapped__(configured("run.name=first"))
     (said,) = capsys.readouterr().err.strip().splitlines()
-    assert said.endswith("runs/first: Read-only file system; make it writable, or set run.root to a folder that is")
+    assert said.endswith(
+        "runs/first: Read-only file system; make it writable, or set run.root to a folder that is"
+    )
 
 
 def test_a_run_that_failed_in_its_first_step_leaves_nothing(configured):

@@ -137,5 +137,7 @@ def test_what_is_taken_has_a_manifest_of_its_own(make_run, tmp_path):
     train(make("full"))
     train(make("same", f"run.reuse=[{tmp_path}/full]"))
     for run in ("full", "same"):
-        assert manifest.check(tmp_path / run, "iter_0/sft") == [] == manifest.check(tmp_path / run, "iter_1/rl")
+        assert (
+            manifest.check(tmp_path / run, "iter_0/sft") == [] == manifest.check(tmp_path / run, "iter_1/rl")
+        )
     assert manifest.digest(tmp_path / "same/iter_0/sft") != manifest.digest(tmp_path / "full/iter_0/sft")

@@ -32,7 +32,9 @@ def test_a_step_is_not_built_on_what_has_changed(run, tmp_path):
     made.do("base", leave("base.json"), ("data",))
     (tmp_path / "data/train.parquet.txt").write_text("b")
     made.do("iter_0/buffer", leave("rows"), ("data",))  # this process has seen it sound
-    with pytest.raises(IntegrityError, match=r"data/train.parquet.txt: its content has changed .*; restore it"):
+    with pytest.raises(
+        IntegrityError, match=r"data/train.parquet.txt: its content has changed .*; restore it"
+    ):
         run().do("iter_0/sft", lambda *_: pytest.fail("built on it"), ("data",))
 
 

@@ -104,7 +104,9 @@ def test_an_interrupted_rl_stage_says_where_it_goes_on(tmp_path, monkeypatch, ca
     with initialize_config_dir(str(CONF), version_base=None):
         run = Run(compose("self_emo"), tmp_path)
     checkpoint(tmp_path / "rl.work/checkpoints", 2)
-    (tmp_path / "rl.work/checkpoints/latest_checkpointed_iteration.txt").write_text("")  # as veRL's kill leaves it
+    (tmp_path / "rl.work/checkpoints/latest_checkpointed_iteration.txt").write_text(
+        ""
+    )  # as veRL's kill leaves it
     (tmp_path / "sft.work").mkdir()
     for stage in ("rl", "sft"):
         training.train_stage(run, stage, run.config, tmp_path / f"{stage}.work", tmp_path, 6)
