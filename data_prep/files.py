@@ -6,6 +6,7 @@ name, and the name is on the disk before anything else happens.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -45,6 +46,9 @@ def _sync_one(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno == errno.EINVAL):  # some network disks cannot sync a folder
+            raise
     finally:
         os.close(handle)
 

@@ -15,7 +15,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.run.disk import in_words
+from data_prep.disk import in_words
 from recipe.run.flatten import flatten
 from recipe.run.shortcuts import CONF, expand
 

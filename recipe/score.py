@@ -16,9 +16,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.disk import in_words
 from data_prep.prompt import load_templates
 from recipe.main import explain
-from recipe.run.disk import in_words
 from recipe.run.files import checkpoint_folders, read_config, run_folder, wanted_checkpoints
 from recipe.run.shortcuts import CONF, expand
 

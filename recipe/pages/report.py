@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from data_prep.disk import in_words
 from data_prep.files import write_json, write_text
 from recipe.evaluation import alarms, circularity
 from recipe.evaluation.results import (
@@ -322,6 +323,11 @@ def main() -> int:
             print(*compare_runs(folders), sep="\n")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not (said := in_words(error, None)):
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 1
     return 0
 

@@ -13,8 +13,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from data_prep.disk import why_failed
 from data_prep.files import write_text
-from recipe.run.disk import why_failed
 from recipe.run.usage import Usage
 
 #: Exit status of a stage that lost a worker or a node: it may go better another time (EX_TEMPFAIL).

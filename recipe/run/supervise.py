@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ import psutil
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _INNER = "--inner"
+_TEMPORARY = "emo-"  # short: the sockets in such a folder have names of 107 characters at most
 _SHM = Path("/dev/shm")
 _OUR_SHM = ("verl_weights_", "psm_", "sem.mp-", "__KMP_REGISTERED_LIB_")
 
@@ -64,24 +66,50 @@ def _mapped_files() -> set[str]:
 
 
 @contextlib.contextmanager
-def _temporary_folder() -> Iterator[dict[str, str]]:
-    """The environment of a command whose temporary files go with it.
+def _temporary_folder() -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """The environment of a command whose temporary files go with it, and what its supervisors keep open.
 
-    Who joins a cluster of this machine by ``auto`` finds it in the common folder, and so keeps that.
+    Their folder is locked while one of them lives, so that the next one knows which were left by a power
+    loss or by a kill of both. Who joins a cluster of this machine by ``auto`` finds it in the common folder,
+    and so keeps that.
     """
     if os.environ.get("RAY_ADDRESS"):
-        yield dict(os.environ)
+        yield dict(os.environ), ()
         return
-    compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")  # worth keeping
-    folder = tempfile.mkdtemp(prefix="emo-")  # short: the sockets in it have names of 107 characters at most
+    common = Path(tempfile.gettempdir())
+    for left in common.glob(f"{_TEMPORARY}*"):
+        with contextlib.suppress(OSError), _locked(left):  # another user's, or in use
+            shutil.rmtree(left, ignore_errors=True)
+    compiled = str(common / f"torchinductor_{os.getuid()}")  # worth keeping
+    folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
     try:
-        yield {"TORCHINDUCTOR_CACHE_DIR": compiled} | os.environ | {"TMPDIR": folder}
+        with _locked(folder) as handle:
+            environment = {"TORCHINDUCTOR_CACHE_DIR": compiled} | os.environ | {"TMPDIR": str(folder)}
+            yield environment, (handle,)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(command: list[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run ``command`` and return its exit status; 128 + signal if this process was asked to end."""
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def main(
+    command: list[str], environment: Mapping[str, str] | None = None, handles: tuple[int, ...] = ()
+) -> int:
+    """Run ``command`` and return its exit status; 128 + signal if this process was asked to end.
+
+    Args:
+        command: what to run.
+        environment: its own; None: this process's.
+        handles: of files that it keeps open, too.
+    """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     asked: list[int] = []
@@ -91,6 +119,7 @@ def main(command: list[str], environment: Mapping[str, str] | None = None) -> in
     child = subprocess.Popen(
         command,
         env=environment,
+        pass_fds=handles,
         start_new_session=True,
         preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
     )
@@ -116,6 +145,6 @@ if __name__ == "__main__":
     if own == [_INNER]:
         sys.exit(main(asked_for))
     inner = [sys.executable, "-m", "recipe.run.supervise", _INNER, "--", *asked_for]
-    with _temporary_folder() as changed:
-        status = main(inner, changed)
+    with _temporary_folder() as (changed, handles):
+        status = main(inner, changed, handles)
     sys.exit(status)

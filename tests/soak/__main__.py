@@ -22,7 +22,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from recipe.run.disk import in_words
+from data_prep.disk import in_words
 from recipe.run.flatten import plain
 from recipe.run.sft_config import sft_config
 from recipe.verify import problems

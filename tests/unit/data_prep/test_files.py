@@ -81,6 +81,22 @@ def test_a_folder_that_cannot_be_committed_is_told(tmp_path, monkeypatch):
         write_folder(tmp_path / "model", lambda part: None)
 
 
+def test_a_disk_that_cannot_sync_folders(tmp_path, monkeypatch):
+    def refuse(handle: int) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    number = 22  # EINVAL, as some network disks say of a folder
+    files.sync(tmp_path)
+    (tmp_path / "a").touch()
+    with pytest.raises(OSError):
+        files.sync(tmp_path)
+    (tmp_path / "a").unlink()
+    number = 5  # EIO
+    with pytest.raises(OSError):
+        files.sync(tmp_path)
+
+
 def test_what_was_not_committed_is_dropped(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/rows.parquet").write_text("whole")

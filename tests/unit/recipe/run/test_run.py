@@ -86,3 +86,14 @@ def test_a_base_is_found_after_a_move(tmp_path):
     model.rmdir()
     (tmp_path / "base/base.json").write_text(json.dumps({"path": "owner/name"}))
     assert base_of(tmp_path) == Path("owner/name")
+
+
+def test_a_checkpoint_of_another_run_is_held_against_its_own_manifest(run, tmp_path):
+    other = tmp_path / "other"
+    Run(run().config, other).do("iter_0/sft", leave("model"))
+    step = str(other / "iter_0/sft")
+    run().do("eval/cold", leave("records"), (step,))
+    assert manifest.read(tmp_path / "eval/cold")["parents"] == {step: manifest.digest(other / "iter_0/sft")}
+    (other / "iter_0/sft/model").write_text("b")
+    with pytest.raises(IntegrityError, match=f"{step}/model: its content has changed"):
+        run().do("eval/rl_1", leave("records"), (step,))

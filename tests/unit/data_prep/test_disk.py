@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from recipe.run import disk
-from recipe.run.disk import in_words, why_failed
+from data_prep import disk
+from data_prep.disk import in_words, why_failed
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from recipe.run.disk import in_words, why_failed
     [
         (errno.ENOSPC, "No space left on device; free some space"),
         (errno.EDQUOT, "free some space"),
-        (errno.EROFS, "Read-only file system; make it writable, or set run.root"),
+        (errno.EROFS, "Read-only file system; make it writable, or name a folder that is (run.root"),
         (errno.EACCES, "run.root"),
         (errno.EIO, "copy the run to another one"),
         (errno.ENOENT, "restore it"),

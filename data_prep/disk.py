@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-_RESUME = "then the same command with run.resume=true goes on"
+_RESUME = "then run the same command again (a run goes on with run.resume=true)"
 _FULL = f"free some space (`make clean-runs` deletes all runs), {_RESUME}"
-_CLOSED = "make it writable, or set run.root to a folder that is"
+_CLOSED = "make it writable, or name a folder that is (run.root for runs, OUT_DIR for data)"
 _REMEDIES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
