@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ class SelfEmoTrainer(PPOTrainerSync):
         super().__init__(config)
         self.replay_buffer.poll_interval = config.self_emo.poll_interval
         self._rollouts: list[dict[str, Any]] = []
+        self._metrics: dict[str, Any] = {}  # of the step that is being made
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
+        self._metrics = metrics
         rows = self._read_rollouts(batch)
         lam = self._lambda()
         secondary = _secondary_of_groups(rows, self.config.self_emo.min_named_weight)
@@ -48,6 +51,12 @@ class SelfEmoTrainer(PPOTrainerSync):
     def _update_actor(self, batch: Any, metrics: dict) -> Any:
         self._record_rollouts(batch)
         return super()._update_actor(batch, metrics)
+
+    def _save_checkpoint(self) -> None:
+        """Metrics first: veRL logs a step after it has saved it; a kill between the two would lose them."""
+        known = {name: value for name, value in self._metrics.items() if isinstance(value, Real)}
+        self.logger.log(data=known, step=self.global_steps, backend=["file"])
+        super()._save_checkpoint()
 
     def _lambda(self) -> float:
         own = self.config.self_emo

@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,8 +100,10 @@ def _rl(config: Any, metrics: Path) -> None:
             found = rollouts_of_step(batch, step, steps, 0.6, draw, n)
             write_records(found, Path(config.self_emo.rollout_dir) / f"step_{step:06d}.parquet")
             weights = _next(weights, json.dumps(found, sort_keys=True, default=float).encode())
+            data = {"self_emo/reward": sum(r["score"] for r in found) / len(found)}
+            logger.write(json.dumps({"step": step, "data": data}).encode() + b"\n")  # as our trainer does
             saved = _save(folder, step, weights, Path(start), saved, config.trainer.max_actor_ckpt_to_keep)
-            data = {"self_emo/reward": sum(r["score"] for r in found) / len(found), "timing_s/step": 1.0}
+            data |= {"timing_s/step": 1.0}
             logger.write(json.dumps({"step": step, "data": data}).encode() + b"\n")
 
 
@@ -133,6 +136,7 @@ def _save(folder: Path, step: int, weights: bytes, start: Path, saved: list[Path
         shutil.rmtree(old, ignore_errors=True)
     _archive(folder / f"global_step_{step}/data.pt", weights)
     with (folder / "latest_checkpointed_iteration.txt").open("w") as tracker:
+        sys.audit("os.truncate", str(tracker.name), 0)  # tells `kills` that it is empty now
         tracker.write(str(step))
     return saved[-keep:]
 

@@ -140,9 +140,7 @@ class AroundCommits:
         if event == "os.rename" and (path.endswith((".work", "huggingface")) or "model." in path):
             self.done = every_operation(event, path)
             return f"before {self.done}"
-        if event == "open" and path.endswith("latest_checkpointed_iteration.txt"):
-            self.done = f"truncation of {path}"
-        return None
+        return f"while empty: {path}" if event == "os.truncate" else None
 
 
 def _end_of(log: Path) -> str:

@@ -52,7 +52,8 @@ def test_a_killed_run_ends_as_one_that_nobody_has_disturbed(soaked):
     for k in (1, 2, 3):  # every step was killed before it had its name
         for step in ("rl", "self_play", "buffer", "sft"):
             assert re.search(rf"before os.rename \S+/iter_{k}/{step}.work\n", places)
-    assert "after truncation of" in places and re.search(r"after os.rename \S+/actor/huggingface", places)
+    assert len(re.findall(r"while empty: \S+/latest_checkpointed_iteration.txt\n", places)) == 3
+    assert re.search(r"after os.rename \S+/actor/huggingface", places)
     assert re.search(r"killed at random, seed 1 +[1-9]\d* kills +as undisturbed", said)
     assert "DIFFERS" not in said
 
