@@ -57,7 +57,10 @@ def read(step: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is missing or broken.
     """
-    return read_json(step / NAME, remedy=_remedy(step))
+    found = read_json(step / NAME, remedy=_remedy(step))
+    if not isinstance(found, dict) or not {"step", "took", "parents", "files"} <= found.keys():
+        raise ValueError(f"{step / NAME}: no manifest of a step; {_remedy(step)}")
+    return found
 
 
 def digest(step: Path) -> str | None:
@@ -67,7 +70,7 @@ def digest(step: Path) -> str | None:
 
 def model_files(step: Path) -> dict[str, str]:
     """The files of the model that a step left -> their checksums; empty without a manifest."""
-    found = read_json(step / NAME, {"files": {}})["files"]
+    found = read(step)["files"] if (step / NAME).is_file() else {}
     return {name: known["sha256"] for name, known in found.items() if name.startswith("model/")}
 
 
@@ -94,7 +97,9 @@ def check(run: Path, step: str) -> list[str]:
     found = []
     for parent, was in known["parents"].items():
         if was and (now := digest(Path(own_run, parent))) != was:
-            other = f"another {parent} than the one that is there" if now else f"{parent}, which is gone"
+            other = (
+                f"another {parent} than the one that is there" if now else f"{parent}, whose manifest is gone"
+            )
             found.append(f"{folder}: it was made from {other}")
     there = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     found += [f"{folder / name}: it is missing" for name in sorted(known["files"].keys() - there.keys())]

@@ -134,7 +134,7 @@ def test_a_step_of_another_place_is_seen(run):
 def test_a_parent_that_is_gone_is_seen(run):
     shutil.rmtree(run / "iter_1/self_play")
     found = manifest.check(run, "iter_1/buffer")
-    assert found == [f"{run / 'iter_1/buffer'}: it was made from iter_1/self_play, which is gone"]
+    assert found == [f"{run / 'iter_1/buffer'}: it was made from iter_1/self_play, whose manifest is gone"]
 
 
 def test_answers_of_another_checkpoint_are_seen(run):
@@ -219,6 +219,15 @@ def test_nothing_is_built_on_damage(run):
     said = str(caught.value)
     assert "iter_3/buffer/buffer.parquet: its content has changed" in said
     assert "restore it from a copy, or delete" in said and "\n" not in said
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_broken_manifest_is_named(run, content, capsys, monkeypatch):
+    (run / "iter_1/sft/manifest.json").write_text(content)
+    monkeypatch.setattr(sys, "argv", ["verify", str(run)])
+    assert verify.main() == 1
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith(f"error: {run / 'iter_1/sft/manifest.json'}: no ") and "restore it" in said
 
 
 def test_a_step_of_before_there_were_manifests_is_taken_as_it_is(run, capsys, monkeypatch):
