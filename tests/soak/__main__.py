@@ -209,8 +209,7 @@ def ten_iterations(all_of_it: Soak) -> None:
     """A kill in each of ten iterations; what grows although it should not?"""
     root, before = _sub(all_of_it.folder, "ten"), len(os.listdir(tempfile.gettempdir()))
     for k in range(1, 11):
-        work = all_of_it.work(root, k)
-        kills.killed_at_random(k, 200, work, root / "log.txt")
+        kills.killed_at_random(k, 200, _counting_handles(all_of_it.work(root, k), root), root / "log.txt")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
         run = root / "soak"
         size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) / 2**20
@@ -218,7 +217,7 @@ def ten_iterations(all_of_it: Soak) -> None:
             p for p in run.rglob("*") if p.name == "checkpoints" or p.suffix == ".part" or p.suffix == ".work"
         ]
         more = len(os.listdir(tempfile.gettempdir())) - before
-        handles = len(os.listdir("/proc/self/fd"))
+        handles = (root / "handles").read_text()
         print(
             f"iteration {k:>2}: peak {peak:,.0f} MiB, {handles} handles, run {size:.1f} MiB, {len(left)} "
             f"checkpoints and parts left, {more:+d} in {tempfile.gettempdir()}",
@@ -226,6 +225,14 @@ def ten_iterations(all_of_it: Soak) -> None:
         )
         all_of_it.failed += bool(left)
     all_of_it.failed += bool(list(problems(root / "soak")))
+
+
+def _counting_handles(work: Callable[[], None], root: Path) -> Callable[[], None]:
+    def counted() -> None:
+        work()
+        (root / "handles").write_text(str(len(os.listdir("/proc/self/fd"))))
+
+    return counted
 
 
 def main() -> int:
