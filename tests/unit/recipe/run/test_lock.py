@@ -116,11 +116,11 @@ def test_what_a_killed_run_left_running_is_ended_first(holder, tmp_path, monkeyp
 def test_its_end_is_awaited_before_it_is_made(tmp_path, monkeypatch):
     """The supervisors of a killed run are still ending what it had started."""
     monkeypatch.setattr(lock, "end_all", lambda processes: pytest.fail("ended") if processes else None)
-    brief = subprocess.Popen(["sleep", "0.5"], env=os.environ | {"SELF_EMO_RUN": str(tmp_path)})
-    started = time.monotonic()
+    brief = subprocess.Popen(["sleep", "2"], env=os.environ | {"SELF_EMO_RUN": str(tmp_path)})
+    while "SELF_EMO_RUN" not in psutil.Process(brief.pid).environ():  # the kernel is still starting it
+        time.sleep(0.01)
     with locked(tmp_path):
         assert brief.poll() is not None or psutil.Process(brief.pid).status() == "zombie"
-    assert time.monotonic() - started < 15
     brief.wait()
 
 
