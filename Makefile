@@ -18,7 +18,7 @@ add_words = $(PYTHON) launch/words.py $1
 EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; s/^RUN=\(.*\)/'\1'/p")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint ablate eval chat lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint soak ablate eval verify chat lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ clusters: setup ## personas in clusters, and what a run earns in each: make clus
 	@$(SETUP) --profile analysis && .venv-analysis/bin/python -m recipe.pages.clusters $(if $(RUN),--run "$$RUN",--data $(if $(DATA),"$$DATA",$(error RUN=... or DATA=... is missing))) $(call option,--min-size,MIN_SIZE)
 	@$(if $(RUN),$(PY) -m recipe.pages.report "$$RUN")
 
+verify: setup ## is a run still what it was left as, and does B come from its rollouts? make verify RUN=<name>
+	@$(PY) -m recipe.verify $(call need,RUN)
+
 chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [another]" or MODEL=... [PORT=7860]
 	@$(call add_words,RUN) $(PY) -m recipe.pages.chat $(call option,--model,MODEL) $(call option,--port,PORT) $(if $(RUN),--run)
 
@@ -98,6 +101,9 @@ test-layout: setup ## Appendix E's layout on CPUs: 4 FSDP ranks and a replica ov
 
 lint: setup ## style and formatting (ruff), who imports whom (import-linter), types (mypy)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(dir $(PY))lint-imports --no-logo --no-cache && $(PY) -m mypy
+
+soak: setup ## kills, power losses and full disks, on runs without models (half an hour; QUICK=1 a minute)
+	@OMP_NUM_THREADS=1 VERL_PLATFORM=cpu $(PY) -m tests.soak $(if $(QUICK),--short)
 
 bench: setup ## time and memory of make data on made-up corpora: make bench OUT_DIR=... [SIZES="1000000 10000000"]
 	@$(call add_words,SIZES) $(PY) -m bench.prepare_memory $(call need,OUT_DIR) $(if $(SIZES),--utterances)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.files import sha256
+from data_prep.files import commit, sha256
 
 BASE = "https://raw.githubusercontent.com/declare-lab/MELD"
 _ATTEMPTS, _TIMEOUT, _BLOCK = 5, 30.0, 1 << 16
@@ -152,7 +152,7 @@ def fetch(remote: Remote, raw_dir: str | Path, base: str = BASE) -> bool:
         raise DownloadError(
             f"{url} gives {what} (wanted {remote.sha256}); a proxy or login page may stand between: {by_hand}"
         )
-    part.replace(target)
+    commit(part, target)
     return True
 
 

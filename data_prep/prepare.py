@@ -17,6 +17,7 @@ from tqdm import tqdm
 from data_prep.card import write_card
 from data_prep.corpora import SPLITS, read_corpora
 from data_prep.corpora.dialogue import DataError, Dialogue, Utterance
+from data_prep.disk import in_words
 from data_prep.experts import personas
 from data_prep.experts.client import load_experts
 from data_prep.experts.offline import profile
@@ -214,6 +215,11 @@ def main() -> int:
         )
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not (said := in_words(error, out_dir)):
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 1
     corpora = sorted({corpus for count in counts.values() for corpus in count})
     print(f"{'labelled utterances':<20}" + "".join(f"{split:>8}" for split in SPLITS))

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.files import commit, part_of
 from rewards.labels import LABELS, heaviest
 
 _ALL_LABELS = sorted({label for labels in LABELS.values() for label in labels})
@@ -153,7 +154,7 @@ def write_rows(rows: Iterable[dict[str, Any]], path: str | Path, chunk: int = _C
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     count = 0
 
     def tables() -> Iterator[pa.Table]:
@@ -173,8 +174,18 @@ def write_rows(rows: Iterable[dict[str, Any]], path: str | Path, chunk: int = _C
         chunks = tables()
         while group := list(islice(chunks, _CHUNKS)):
             writer.write_table(pa.concat_tables(group))
-    part.replace(path)
+    commit(part, path)
     return count
+
+
+def write_records(
+    records: Sequence[Mapping[str, Any]], path: Path, about: Mapping[str, str] | None = None
+) -> None:
+    """Commit records of any fields (rollouts, answers) to Parquet; ``about`` goes into the metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_of(path)
+    pq.write_table(pa.Table.from_pylist(list(records)).replace_schema_metadata(about), part)
+    commit(part, path)
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@
                                                       18    retrain the base model on B
                                                       20  return pi
 
-A step is a file of `recipe.steps`. It commits by rename, and a step that is there is not done again.
+A step is a file of `recipe.steps`. It is given the steps that it reads, commits by rename, and is not done
+again once it is there.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ def train(run: Run) -> dict[str, Any]:
         Checkpoint -> corpus -> measures.
     """
     _begin(run)
-    run.do("iter_0/buffer", seed.fill)  # 1
-    run.do("iter_0/sft", sft.cold_start)  # 3
+    given = ("data", "base")
+    run.do("iter_0/buffer", seed.fill, ("data",))  # 1
+    run.do("iter_0/sft", sft.cold_start, (*given, "iter_0/buffer"))  # 3
     for k in range(1, run.config.flywheel.iterations + 1):  # 4
-        run.do(f"iter_{k}/rl", partial(rl.train, k=k))  # 5-10
-        run.do(f"iter_{k}/self_play", partial(self_play.go_on, k=k))  # 14
-        run.do(f"iter_{k}/buffer", partial(select.best, k=k))  # 11-13, 15-16
-        run.do(f"iter_{k}/sft", partial(sft.retrain, k=k))  # 18
+        rl_reads = (*given, f"iter_{k - 1}/buffer", f"iter_{k - 1}/sft")
+        play_reads = (*rl_reads, f"iter_{k}/rl")
+        best_reads = (*play_reads, f"iter_{k}/self_play")
+        run.do(f"iter_{k}/rl", partial(rl.train, k=k), rl_reads)  # 5-10
+        run.do(f"iter_{k}/self_play", partial(self_play.go_on, k=k), play_reads)  # 14
+        run.do(f"iter_{k}/buffer", partial(select.best, k=k), best_reads)  # 11-13, 15-16
+        run.do(f"iter_{k}/sft", partial(sft.retrain, k=k), (*given, f"iter_{k}/rl", f"iter_{k}/buffer"))  # 18
     return _results(run)  # 20
 
 
@@ -51,9 +56,10 @@ def score(run: Run) -> dict[str, Any]:
 
 def _begin(run: Run) -> None:
     versions.record(run.folder)
+    run.note_finished()
     run.do("data", data.make)
     evaluate.baselines(run)
-    run.do("base", base.make)
+    run.do("base", base.make, ("data",))
 
 
 def _results(run: Run) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from data_prep.disk import in_words
 from recipe.run.flatten import flatten
 from recipe.run.shortcuts import CONF, expand
 
@@ -29,12 +30,19 @@ def _train(config: DictConfig) -> None:
         folder = check(config)
         from recipe import flywheel
         from recipe.pages.report import print_results
+        from recipe.run.lock import locked
         from recipe.run.run import Run
 
-        flywheel.train(Run(config, folder))
+        with locked(folder):
+            flywheel.train(Run(config, folder))
     except (PreflightError, StageError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         discard_empty(folder)
+        sys.exit(1)
+    except Exception as error:
+        if not (said := in_words(error, folder)):
+            raise
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"stopped; go on with the same command, NAME={config.run.name} and run.resume=true in its ARGS")

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.disk import in_words
 from data_prep.prompt import load_templates
 from recipe.main import explain
 from recipe.run.files import checkpoint_folders, read_config, read_own_config, run_folder, wanted_checkpoints
@@ -103,15 +104,22 @@ def main() -> int:
         folder = check(config, training=False)
         from recipe import flywheel
         from recipe.pages.report import print_results
+        from recipe.run.lock import locked
         from recipe.run.run import Run
 
-        flywheel.score(Run(config, folder))
+        with locked(folder):
+            flywheel.score(Run(config, folder))
     except HydraException as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     except (ValueError, StageError, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         discard_empty(folder)
+        return 1
+    except Exception as error:
+        if not (said := in_words(error, folder)):
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"stopped; go on with the same command, NAME={config.run.name} and run.resume=true in its ARGS")

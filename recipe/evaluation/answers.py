@@ -11,16 +11,37 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from data_prep.rows import gold_label, ground_truth
+from data_prep.rows import gold_label, ground_truth, write_records
 from recipe.evaluation.measures import INVALID
 from rewards.iou import compute_score, normalise
 
+#: In a part's metadata: what its answers are answers of.
+_KEY = b"of"
 
-def read_answers(folder: str | Path) -> dict[str, list[str]]:
-    """row_id -> answers, from the parts that `generate_answers` wrote."""
+
+def write_part(answers: Mapping[str, Sequence[str]], path: Path, key: str) -> None:
+    """Commit the answers to a batch of prompts.
+
+    Args:
+        answers: row_id -> answers.
+        path: ``part_<number>.parquet``.
+        key: names checkpoint, prompts and sampling; `read_answers` wants the same.
+    """
+    records = [{"row_id": row_id, "answers": texts} for row_id, texts in answers.items()]
+    write_records(records, path, {_KEY.decode(): key})
+
+
+def is_part_of(path: Path, key: str) -> bool:
+    """Is the file there, and are its answers those of ``key``?"""
+    return path.exists() and (pq.read_schema(path).metadata or {}).get(_KEY) == key.encode()
+
+
+def read_answers(folder: str | Path, key: str | None = None) -> dict[str, list[str]]:
+    """row_id -> answers, from the parts of `write_part`; with a key, from those alone that have it."""
     return {
         row["row_id"]: row["answers"]
         for part in sorted(Path(folder).glob("part_*.parquet"))
+        if key is None or is_part_of(part, key)
         for row in pq.read_table(part).to_pylist()
     }
 

@@ -60,7 +60,7 @@ def read_rl_stages(folder: Path) -> list[RlStage]:
                     )
                 stage.groups.append(describe_group(rollouts, stage.rows[row_id]))
                 stage.places.append((file, uid))
-        steps = (read_json(path / "counts.json") or {}).get("steps", 0)
+        steps = read_json(path / "counts.json", {}).get("steps", 0)
         if (missing := steps - len(list((path / "rollouts").glob("step_*.parquet")))) > 0:
             stage.problems.append(f"{name}/rollouts lacks {missing} of {steps} steps; the others are shown")
         stage.best = _entered(path.parent)

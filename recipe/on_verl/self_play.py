@@ -8,12 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from data_prep.files import write_json
 from data_prep.prompt import load_templates
-from data_prep.rows import read_rows, write_rows
+from data_prep.rows import read_rows, write_records, write_rows
 from recipe.buffer import best_rollouts, scored, self_play_row
 from recipe.draws import draw_stratified
 from recipe.evaluation import entropy
@@ -59,23 +56,23 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def _go_on(config: Any, work: Path, ask: Any) -> None:
-    """Turns that an attempt before this one left on the disk are not played again."""
-    templates = load_templates(config.prompts.dir)
-    done = 0
-    while (work / f"played_{done + 1}.parquet").exists():
-        done += 1
-    asked = work / f"asked_{done + 1}.parquet"
-    rows = read_rows(asked) if asked.exists() else []
-    for turn in play(rows, ask, templates, first=done + 1, **_settings(config)):
-        pq.write_table(pa.Table.from_pylist(turn.samples), work / f"samples_{turn.number}.parquet")
-        following, _ = fit_rows(turn.following, config.job.tokenizer, config, templates)
-        write_rows(following, work / f"asked_{turn.number + 1}.parquet")
-        write_rows(turn.rows, work / f"played_{turn.number}.parquet")
-        passed = sum(row["response"] is not None for row in turn.rows)
-        data = {"self_play/rows": len(turn.rows), "self_play/passed": passed / len(turn.rows)}
-        data["self_emo/reward"] = fmean(sample["score"] for sample in turn.samples)
-        with (work / "metrics.part.jsonl").open("a") as file:
-            file.write(json.dumps({"step": turn.number, "data": data}) + "\n")
+    """Every turn answers the prompts that the one before left on the disk, cut to fit, in this attempt or an
+    earlier one: turns that are there are not played again."""
+    templates, settings = load_templates(config.prompts.dir), _settings(config)
+    for number in range(1, settings.pop("turns") + 1):
+        asked = work / f"asked_{number}.parquet"
+        if (work / f"played_{number}.parquet").exists() or not asked.exists():
+            continue
+        for turn in play(read_rows(asked), ask, templates, first=number, turns=number, **settings):
+            write_records(turn.samples, work / f"samples_{number}.parquet")
+            following, _ = fit_rows(turn.following, config.job.tokenizer, config, templates)
+            write_rows(following, work / f"asked_{number + 1}.parquet")
+            write_rows(turn.rows, work / f"played_{number}.parquet")
+            passed = sum(row["response"] is not None for row in turn.rows)
+            data = {"self_play/rows": len(turn.rows), "self_play/passed": passed / len(turn.rows)}
+            data["self_emo/reward"] = fmean(sample["score"] for sample in turn.samples)
+            with (work / "metrics.part.jsonl").open("a") as file:
+                file.write(json.dumps({"step": number, "data": data}) + "\n")
 
 
 def _held_out(

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import transfer_queue as tq
 from verl.trainer.main_ppo import TaskRunnerV1
@@ -21,6 +20,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
 from advantage.self_grpo import progress, secondary_rewards
+from data_prep.rows import write_records
 from recipe.evaluation.habits import habits
 from recipe.on_verl.estimator import Consensus, hand_over
 from rewards.labels import corpus_labels
@@ -36,12 +36,14 @@ class SelfEmoTrainer(PPOTrainerSync):
         super().__init__(config)
         self.replay_buffer.poll_interval = config.self_emo.poll_interval
         self._rollouts: list[dict[str, Any]] = []
+        self._metrics: dict[str, Any] = {}  # of the step that is being made
 
     def prepare_step(self) -> dict:
         with marked_timer("gen", self.timing_raw):  # where the rollouts are made here, not only asked for
             return super().prepare_step()
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
+        self._metrics = metrics
         rows = self._read_rollouts(batch)
         lam = self._lambda()
         secondary = _secondary_of_groups(rows, self.config.self_emo.min_named_weight)
@@ -61,6 +63,12 @@ class SelfEmoTrainer(PPOTrainerSync):
         if "actor/entropy_loss" in metrics:  # the same mean; veRL's other name for it needs another pass
             metrics.setdefault("actor/entropy", metrics["actor/entropy_loss"])
         return batch
+
+    def _save_checkpoint(self) -> None:
+        """Metrics first: veRL logs a step after it has saved it; a kill between the two would lose them."""
+        known = {name: value for name, value in self._metrics.items() if isinstance(value, Real)}
+        self.logger.log(data=known, step=self.global_steps, backend=["file"])
+        super()._save_checkpoint()
 
     def _lambda(self) -> float:
         own = self.config.self_emo
@@ -108,11 +116,7 @@ class SelfEmoTrainer(PPOTrainerSync):
             for row in self._rollouts
             if not row["is_padding"]
         ]
-        target = Path(folder) / f"step_{self.global_steps:06d}.parquet"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        pq.write_table(pa.Table.from_pylist(rows), part)
-        part.replace(target)
+        write_records(rows, Path(folder) / f"step_{self.global_steps:06d}.parquet")
 
 
 def _secondary_of_groups(rows: list[dict[str, Any]], min_named_weight: float) -> list[float]:

@@ -151,7 +151,7 @@ def section_of_run(
     """
     for source in (folder, scored):
         again = f"make clusters RUN={source} writes it again"
-        content = read_json(source / "clusters.json", remedy=again) if source else None
+        content = read_json(source / "clusters.json", None, remedy=again) if source else None
         if content is None:
             continue
         cluster_of = {(p["corpus"], p["dialogue_id"], p["name"]): p["cluster"] for p in content["people"]}

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from data_prep.disk import in_words
 from data_prep.files import write_json, write_text
 from recipe.evaluation import alarms, circularity
 from recipe.evaluation.checkpoint_tests import compare
@@ -38,6 +39,7 @@ from recipe.pages.rollout_browser import shown_groups
 from recipe.run import versions
 from recipe.run.files import (
     checkpoint_folders,
+    metrics_problems,
     read_buffers,
     read_config,
     read_json,
@@ -47,6 +49,7 @@ from recipe.run.files import (
     wanted_checkpoints,
 )
 from recipe.run.table12 import against_paper
+from recipe.run.usage import read_usage
 
 #: Other pages about a run, beside this one.
 _PAGES = {"data card": "data/data_card.html", "sentences of the persona clusters": "clusters.html"}
@@ -118,7 +121,7 @@ def write_report(folder: Path) -> Path:
     write_json(folder / "eval/alarms.json", said)
     state = read_state(folder)
     problems = [problem for stage in stages for problem in stage.problems] + missing_records(folder)
-    problems += _rule_breakers(results)
+    problems += metrics_problems(folder) + _rule_breakers(results)
     scored, personas = config.evaluate.get("of"), None
     try:
         personas = persona_table.section_of_run(folder, records, Path(scored) if scored else None)
@@ -156,7 +159,7 @@ def write_report(folder: Path) -> Path:
         entropies={
             stage: found
             for stage in written
-            if (found := read_json(folder / f"eval/answers/{stage}/entropy.json")) and found["answers"]
+            if (found := read_json(folder / f"eval/answers/{stage}/entropy.json", None)) and found["answers"]
         },
         judged=judged,
         personas=personas,
@@ -253,7 +256,7 @@ def _training_charts(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
 def _usage(step: Path) -> dict[str, Any]:
     """What `recipe.run.usage` measured; None for steps that are no stages."""
     names = ("attempts", "to_first_step", "after_last_step", "peak_gib", "taken_from")
-    found = read_json(step / "usage.json", {})
+    found = read_usage(step / "usage.json")
     return {name: found.get(name) for name in names}
 
 
@@ -319,6 +322,11 @@ def main() -> int:
             print(*compare_runs(folders), sep="\n")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not (said := in_words(error, None)):
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 1
     return 0
 

@@ -15,23 +15,22 @@ from recipe.run.process import StageError, WorkerLostError
 _SAID = re.compile(r"CUDA out of memory|OutOfMemoryError: CUDA|CUDA error: out of memory")
 
 
-def with_less_memory(
-    run: Callable[..., None], stage: str, config: Any, work: Path, total: int, done: int
-) -> None:
+def with_less_memory(run: Callable[..., None], stage: str, config: Any, log: Path) -> None:
     """Run a training stage; where it runs out of a GPU's memory once more, with smaller micro-batches.
 
     Args:
-        run: `recipe.run.process.run_stage`.
-        stage, config, work, total, done: its arguments.
+        run: makes an attempt with the ``config`` that it is given.
+        stage: ``sft`` or ``rl``.
+        config: the stage's whole configuration.
+        log: what the attempts say is appended to it.
 
     Raises:
         StageError: as it does; the message names what would fit where memory was the reason.
     """
-    log = work / "log.txt"
     for attempt in range(2):
         before = log.stat().st_size if log.exists() else 0
         try:
-            return run(stage, config, work, total=total, done=done)
+            return run(config=config)
         except WorkerLostError:
             raise
         except StageError as error:

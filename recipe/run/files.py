@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,23 @@ def read_state(folder: Path) -> dict[str, dict[str, float]]:
     Raises:
         ValueError: the file is broken.
     """
-    path = folder / "state.json"
-    return read_json(path, {"steps": {}}, remedy='write {"steps": {}} to it: only times are lost')["steps"]
+    remedy = 'write {"steps": {}} to it, or resume the run, which does: only times are lost'
+    return read_json(folder / "state.json", {}, remedy).get("steps", {})
+
+
+def base_of(folder: Path) -> Path:
+    """The folder or hub id of a run's base model, once its step ``base`` is done; also after a move.
+
+    Raises:
+        ValueError: the step is not done, or its file is broken.
+    """
+    path = folder / "base/base.json"
+    named = read_json(path)
+    if not isinstance(named, dict) or not isinstance(named.get("path"), str):
+        raise ValueError(f"{path} names no model; delete {path.parent} and resume the run")
+    # Older runs name their own model by where it was made.
+    found = [own for own in (path.parent / named["path"], path.parent / "model") if own.is_dir()]
+    return Path(os.path.normpath(found[0])) if found else Path(named["path"])
 
 
 def raw_dir_of(config: DictConfig) -> Path:
@@ -110,13 +126,20 @@ def named_checkpoint(known: Iterable[str], name: str) -> str:
     return of_kind[-1]
 
 
-def read_json(path: Path, default: Any = None, remedy: str = "delete its folder and resume the run") -> Any:
+_NEEDED = object()
+
+
+def read_json(
+    path: Path, default: Any = _NEEDED, remedy: str = "delete its folder and resume the run"
+) -> Any:
     """The content of a JSON file, or ``default`` where there is none.
 
     Raises:
-        ValueError: the file is broken; the message ends with the ``remedy``.
+        ValueError: the file is broken, or missing without a default; the message ends with the ``remedy``.
     """
     if not path.exists():
+        if default is _NEEDED:
+            raise ValueError(f"{path} is missing; {remedy}")
         return default
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -125,20 +148,49 @@ def read_json(path: Path, default: Any = None, remedy: str = "delete its folder 
 
 
 def read_metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Metrics per stage, in step order; a resumed stage's repeated steps count once, the later wins."""
+    """Metrics per stage, in step order; a resumed stage's repeated steps count once, the later wins.
+
+    Half a line, as a kill leaves it, is no line; `metrics_problems` tells of it.
+    """
     stages = {}
     for path in sorted(folder.glob("iter_*/*/metrics.jsonl")):
         by_step: dict[int, dict] = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                entry = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: no JSON ({error}); remove the line") from None
+        for entry in _lines(path)[0]:
             by_step.setdefault(entry["step"], {}).update(entry["data"])
         stages[f"{path.parent.parent.name}/{path.parent.name}"] = [
             {"step": step, "data": by_step[step]} for step in sorted(by_step)
         ]
     return stages
+
+
+def metrics_problems(folder: Path) -> list[str]:
+    """What to say of metrics that a kill has cost: broken lines, and RL steps that are without."""
+    found = []
+    for path in sorted(folder.glob("iter_*/*/metrics.jsonl")):
+        entries, broken = _lines(path)
+        name = f"{path.parent.parent.name}/{path.parent.name}"
+        if broken:
+            found.append(f"{name}/metrics.jsonl: {broken} broken line(s), which a kill leaves, are left out")
+        counts = read_json(path.with_name("counts.json"), {}) if path.parent.name == "rl" else {}
+        missing = sorted(set(range(1, counts.get("steps", 0) + 1)) - {entry["step"] for entry in entries})
+        if missing:
+            found.append(
+                f"{name} has no metrics of step {', '.join(map(str, missing))}: it was ended between the "
+                "step's checkpoint and its metrics; the step's rollouts are there"
+            )
+    return found
+
+
+def _lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The entries of a metrics file, and how many lines are none."""
+    found, broken = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+            found.append({"step": int(entry["step"]), "data": dict(entry["data"])})
+        except (ValueError, KeyError, TypeError):
+            broken += 1
+    return found, broken
 
 
 def read_buffers(folder: Path) -> dict[str, list[dict[str, Any]]]:

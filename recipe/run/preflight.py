@@ -17,12 +17,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import find_corpora
+from data_prep.files import write_text
 from data_prep.masking import masked
 from data_prep.prompt import load_templates
 from recipe.models.self_expert import experts_of
-from recipe.run import corpora_fetch, gpu_checks
+from recipe.run import corpora_fetch, gpu_checks, lock
 from recipe.run.files import checkpoint_folders, raw_dir_of, read_own_config
 from recipe.run.flatten import flatten, plain
+from recipe.run.lock import LockedError, locked
 from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
 from recipe.run.schema import setting_faults
 from recipe.run.verl_types import verl_faults
@@ -36,11 +38,9 @@ _STACK_BYTES = 6.5 * GIB
 _TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
 #: What may differ in a resumed run: how it is done, and what is not done yet.
 _FREE = (
-    *(f"run.{name}" for name in ("resume", "retries", "reuse", "preload", "patience", "rejoin")),
-    *(
-        f"evaluate.{name}"
-        for name in ("stages", "samples", "temperature", "batch_rows", "train_rows", "entropy_rows")
-    ),
+    *(f"run.{name}" for name in ("name", "root", "resume", "retries", "reuse", "preload")),
+    *("run.patience", "run.rejoin", "evaluate.train_rows", "evaluate.entropy_rows"),
+    *(f"evaluate.{name}" for name in ("stages", "samples", "temperature", "batch_rows")),
     *(f"expert.{name}" for name in ("concurrency", "timeout", "retries", "reasks", "max_cost")),
     *("expert.max_tokens", "expert.max_tokens_cap", "flywheel.iterations", "cluster", "plan"),
 )
@@ -92,15 +92,28 @@ def check(config: DictConfig, training: bool = True) -> Path:
         corpora_fetch.fetch_corpora(config)
         find_corpora(config.raw_dir, config.corpora)
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(masked(plain(config, resolve=False))), folder / "config.yaml")
+    with locked(folder):
+        if not config.run.resume and _is_begun(folder):  # by another process, a moment ago
+            raise PreflightError(f"the run {folder} has just been started; give another NAME=...")
+        settings = OmegaConf.create(masked(plain(config, resolve=False)))
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(settings))
     return folder
 
 
 def discard_empty(folder: Path | None) -> None:
     """Delete the folder of a run that failed in its first step, so that the same command works when the
     corpus is mended; None, or a run that has got further, is left alone."""
-    if folder and {p.name for p in folder.iterdir()} <= {"config.yaml", "versions.json", "data.work"}:
-        shutil.rmtree(folder)
+    nothing = {"config.yaml", "versions.json", "data.work", lock.NAME}
+    with contextlib.suppress(LockedError):  # another process's
+        if folder and folder.exists():
+            with locked(folder):
+                if {p.name for p in folder.iterdir()} <= nothing:
+                    shutil.rmtree(folder)
+
+
+def _is_begun(folder: Path) -> bool:
+    """Does a folder hold more than what a run that was ended before it had written anything leaves?"""
+    return folder.exists() and any(p.name != lock.NAME and p.suffix != ".part" for p in folder.iterdir())
 
 
 def check_types(config: DictConfig) -> None:
@@ -221,8 +234,8 @@ def _run_folder(config: DictConfig) -> Path:
     if not plain_name or len(name.encode()) > 200:
         raise PreflightError(f"run.name={name[:60]!r} must be a plain folder name of at most 200 bytes")
     folder = root / name
-    if not folder.exists():
-        if config.run.resume:
+    if not _is_begun(folder):
+        if config.run.resume and not folder.exists():
             raise PreflightError(f"there is no run {folder} to resume; NAME=... says which one")
         return folder
     if not config.run.resume:
@@ -348,7 +361,7 @@ def disk_bytes(parameters: int, iterations: int) -> float:
 
     The last RL stage holds most: the exported models of all stages before it, and two of its own checkpoints
     (weights, two Adam moments and an export, 16 bytes a parameter), because veRL deletes the old one when the
-    new one is whole. Shards go when a stage's model is taken (`recipe.run.training.take_model`).
+    new one is whole. Shards go when a stage's model is taken (`recipe.run.training.train_stage`).
     """
     exported, checkpoint = 4 * parameters, 16 * parameters
     before = exported * max(2 * iterations - 1, 1)

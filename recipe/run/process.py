@@ -14,6 +14,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from data_prep.disk import why_failed
+from data_prep.files import write_text
 from data_prep.masking import is_secret, masked
 from recipe.run.flatten import plain
 from recipe.run.usage import Usage
@@ -96,6 +98,8 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
     if process.returncode == REFUSED:
         raise StageError(next(x for x in reversed(lines) if x.startswith("error: ")).removeprefix("error: "))
     if process.returncode != 0:
+        if refused := why_failed(work, lines[-400:]):
+            raise StageError(f"stage {stage}: {refused}")
         raise StageError(
             f"stage {stage} ended with status {process.returncode}; the end of {log}:\n"
             + "\n".join(lines[-40:])
@@ -141,8 +145,13 @@ def _show(metrics: Path, seen: int, bar: tqdm) -> int:
 
 
 def _keep_metrics(part: Path) -> None:
-    """Append the metrics of a finished attempt to ``metrics.jsonl``: veRL's logger starts a new file."""
+    """Append the metrics of an attempt to ``metrics.jsonl``: veRL's logger starts a new file.
+
+    Of an attempt that was killed the last line may be half; it would spoil the next one's first.
+    """
     if part.exists():
-        with part.with_name("metrics.jsonl").open("ab") as whole:
-            whole.write(part.read_bytes())
+        whole = part.with_name("metrics.jsonl")
+        content = [path.read_bytes() for path in (whole, part) if path.exists()]
+        lines = [line for text in content for line in text.splitlines(True) if line.endswith(b"\n")]
+        write_text(whole, b"".join(lines).decode(errors="replace"))
         part.unlink()

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import sha256, write_json
+from data_prep.files import commit, part_of, sha256, write_json
 from data_prep.masking import masked
 from recipe.models import weights
+from recipe.run import manifest
 from recipe.run.files import read_json
 from recipe.run.flatten import flatten, plain
 
@@ -63,10 +64,18 @@ def take(found: dict[str, Any], work: Path, step: str, runs: Iterable[str]) -> s
         runs: folders of the runs to look at.
     """
     for run in map(Path, runs):
-        if read_json(run / step / _NAME) == found:
-            shutil.copytree(run / step, work, copy_function=_link, dirs_exist_ok=True)
-            write_json(work / "usage.json", {"taken_from": run.name})
-            return run.name
+        if read_json(run / step / _NAME, None) != found:
+            continue
+        if problems := manifest.check(run, step):
+            print(f"  {step} is not taken from {run.name}: {problems[0]}", flush=True)
+            continue
+        part = part_of(work)
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(run / step, part, copy_function=_link, ignore=shutil.ignore_patterns(manifest.NAME))
+        write_json(part / "usage.json", {"taken_from": run.name})
+        shutil.rmtree(work)
+        commit(part, work)
+        return run.name
     return None
 
 
@@ -76,7 +85,6 @@ def record(found: dict[str, Any], work: Path) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    Path(target).unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:  # another disk, or one without links

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from data_prep.files import commit
 from recipe.models import lora
-from recipe.run import reuse
+from recipe.run import checkpoints, reuse
 from recipe.run.cuda_memory import with_less_memory
-from recipe.run.process import run_stage
+from recipe.run.process import StageError, run_stage
 from recipe.run.run import Run
 
 #: Where a stage's trainer exports its Hugging Face folder, below a step's checkpoint.
@@ -36,30 +38,30 @@ def train_stage(run: Run, stage: str, config: DictConfig, work: Path, start: Pat
     if other := reuse.take(found, work, step, run.config.run.reuse):
         print(f"  {stage}: as in the run {other}, taken from there", flush=True)
         return
-    if (work / "model").exists():  # an attempt before this one was ended between here and its commit
-        shutil.rmtree(work / "checkpoints", ignore_errors=True)
-        reuse.record(found, work)
-        return
-    reached = work / "checkpoints/latest_checkpointed_iteration.txt"
-    if done := int(reached.read_text() or 0) if stage == "rl" and reached.exists() else 0:
-        print(f"  {stage}: going on from step {done} of {steps}", flush=True)
-    with_less_memory(run_stage, stage, config, work, steps, done)
-    take_model(work, stage)
+    if not (work / "model").exists():  # else an attempt before this one was ended just before its commit
+        with_less_memory(partial(_go_on, stage, work=work, steps=steps), stage, config, work / "log.txt")
+        _take_model(work, stage)
+    shutil.rmtree(work / "checkpoints", ignore_errors=True)  # nothing goes on from them any more
     reuse.record(found, work)
 
 
-def take_model(work: Path, stage: str) -> None:
-    """Move the newest exported Hugging Face folder to ``<work>/model``, and delete the checkpoints: three
-    quarters of their bytes are an optimizer's, which nothing needs any more.
+def _go_on(stage: str, config: DictConfig, work: Path, steps: int) -> None:
+    """Train what is left, from the newest whole checkpoint on; SFT keeps none, and starts again."""
+    done = 0
+    if stage == "rl":
+        contents = config.actor_rollout_ref.actor.checkpoint.save_contents
+        done = checkpoints.settle(work / "checkpoints", contents)
+    if done:
+        print(f"  {stage}: going on from step {done} of {steps}", flush=True)
+    if done < steps:
+        run_stage(stage, config, work, total=steps, done=done)
 
-    Raises:
-        FileNotFoundError: the stage left none.
-    """
+
+def _take_model(work: Path, stage: str) -> None:
     found = sorted(
         (work / "checkpoints").glob(f"global_step_*/{_EXPORTED[stage]}"),
         key=lambda p: int(p.relative_to(work / "checkpoints").parts[0].removeprefix("global_step_")),
     )
     if not found:
-        raise FileNotFoundError(f"the stage left no model below {work / 'checkpoints'}")
-    lora.merged(found[-1]).rename(work / "model")
-    shutil.rmtree(work / "checkpoints")
+        raise StageError(f"{stage} left no model below {work / 'checkpoints'}; trainer.save_freq saves one")
+    commit(lora.merged(found[-1]), work / "model")

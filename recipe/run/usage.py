@@ -15,6 +15,15 @@ from recipe.run.files import read_json
 _INTERVAL = 10.0
 
 
+def read_usage(path: Path) -> dict[str, Any]:
+    """What attempts before this one took; a broken file costs their times and nothing else."""
+    try:
+        return read_json(path, {})
+    except ValueError as error:
+        print(f"note: {error.args[0].partition(';')[0]}; times start anew", flush=True)
+        return {}
+
+
 class Usage:
     """Measures one attempt and adds it to those before; ``usage.json`` holds the sum.
 
@@ -26,8 +35,8 @@ class Usage:
     """
 
     def __init__(self, path: Path):
-        self.path, self.before = path, read_json(path, {})
-        self.started = self.written = time.time()
+        self.path, self.before = path, read_usage(path)
+        self.started = self.written = time.monotonic()
         self.free = self.lowest = psutil.virtual_memory().available
         self.steps: list[float] = []
 
@@ -35,13 +44,13 @@ class Usage:
         """Measure now; ``step``: one has just ended."""
         self.lowest = min(self.lowest, psutil.virtual_memory().available)
         if step:
-            self.steps.append(time.time())
-        if time.time() - self.written > _INTERVAL:
+            self.steps.append(time.monotonic())
+        if time.monotonic() - self.written > _INTERVAL:
             self.write()
 
     def write(self) -> None:
         """Write the sum as it is now."""
-        self.written, steps = time.time(), self.steps
+        self.written, steps = time.monotonic(), self.steps
         found: dict[str, Any] = {
             "seconds": round(self.before.get("seconds", 0.0) + self.written - self.started, 1),
             "attempts": self.before.get("attempts", 0) + 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -10,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from data_prep.files import write_json
+from recipe.run.files import read_json
 
 PACKAGES = ("verl", "vllm", "torch", "ray", "transformers")
 _ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def collect() -> dict[str, str]:
 def record(folder: Path) -> None:
     """Add the versions to ``<folder>/versions.json``, a list that grows when a run is resumed with others."""
     path = folder / "versions.json"
-    known = json.loads(path.read_text()) if path.exists() else []
+    known = read_json(path, [], remedy="delete it: only what earlier attempts were made with is lost")
     now = collect()
     if now not in known[-1:]:
         write_json(path, [*known, now])

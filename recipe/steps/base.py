@@ -2,7 +2,8 @@
 
 Reads: ``base.path``; for a model made on the spot also the run's training prompts, and dialogues of our
 own without any label. Leaves: ``base/base.json`` with the folder and, for a model of the hub, its revision;
-``base/model`` where the model was made here, ``base.files`` where a cluster needs a copy of the hub's files.
+``base/model`` where the model was made here (its path is then written from ``base/`` on, so that a run can be
+moved), ``base.files`` where a cluster needs a copy of the hub's files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from data_prep.prompt import PromptTemplates, render
 from data_prep.rows import read_rows
 from data_prep.sample_dialogues import unlabelled
 from recipe.models import hub, named, tiny
+from recipe.run.files import base_of, read_json
 from recipe.run.run import Run
 from rewards.labels import corpus_labels
 
@@ -32,7 +34,9 @@ def make(run: Run, work: Path) -> None:
     """
     config = run.config
     if config.evaluate.of:
-        shutil.copy(Path(config.evaluate.of) / "base/base.json", work)
+        other = Path(config.evaluate.of)
+        place = str(base_of(other))
+        write_json(work / "base.json", read_json(other / "base/base.json") | {"path": place})
         return
     path = named.resolve(config.base.path)
     if path == "builtin:tiny":
@@ -40,6 +44,7 @@ def make(run: Run, work: Path) -> None:
         words = [message["content"] for row in rows for message in row["prompt"]]
         words += [respond_to(row) for row in rows]
         own = config.base.pretrain
+        shutil.rmtree(work / "model", ignore_errors=True)  # of an attempt that was ended before the step was
         texts = readings(run.templates, own.dialogues, config.run.seed)
         quiet = not sys.stderr.isatty()
         with tqdm(total=own.steps, desc="  pretraining", unit="step", leave=False, disable=quiet) as bar:
@@ -53,12 +58,15 @@ def make(run: Run, work: Path) -> None:
                 shown=lambda step, loss: bar.update(1) and None,
             )
         write_json(work / "pretraining.json", {"texts": len(texts), "losses": losses})
-        path = str(run.folder / "base/model")
-    found = {"path": path}
-    if named.is_hub_id(path):
+        found = {"path": "model"}
+    elif named.is_hub_id(path):
         # A cluster's other nodes see the run's folder, and not this machine's cache.
-        fetched = hub.fetch(path, run.folder / "base.files" if os.environ.get("RAY_ADDRESS") else None)
-        found = {"path": str(fetched.folder), "hub_id": path, "revision": fetched.revision}
+        here = run.folder / "base.files" if os.environ.get("RAY_ADDRESS") else None
+        fetched = hub.fetch(path, here)
+        place = f"../{here.name}" if here else str(fetched.folder)
+        found = {"path": place, "hub_id": path, "revision": fetched.revision}
+    else:
+        found = {"path": path}
     write_json(work / "base.json", found)
 
 

@@ -1,13 +1,15 @@
 """Checkpoints and baselines on the test splits, which nothing else reads, and on a few training rows.
 
 Reads: ``data/{test,train}.parquet`` and the checkpoints of ``evaluate.stages``. Leaves: ``eval/answers``,
-``eval/<checkpoint>/{records,summary,summary_clean}.json``, and of a fixed sample of training rows
+``eval/<checkpoint>/{records,summary,summary_clean,answers_of}.json``, and of a fixed sample of training rows
 ``{records,summary}_train.json``: what a checkpoint knows by heart. No line of Algorithm 1: it is how its
 result (line 20) is judged.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,13 +17,15 @@ from typing import Any
 
 from omegaconf import open_dict
 
-from data_prep.files import write_json
+from data_prep.files import sha256, write_json
 from data_prep.rows import read_rows, write_rows
 from recipe.draws import draw_stratified
 from recipe.evaluation.answers import read_answers, score_answers
 from recipe.evaluation.baselines import BASELINES
 from recipe.evaluation.measures import summarise
+from recipe.models import weights
 from recipe.models.fit_prompts import fit_rows
+from recipe.run import manifest
 from recipe.run.files import checkpoint_folders, read_json, wanted_checkpoints
 from recipe.run.process import run_stage
 from recipe.run.run import Run, say
@@ -37,7 +41,7 @@ def baselines(run: Run) -> None:
         except ValueError as error:  # a corpus without gold training rows; the run does without
             print(f"no {name} baseline: {error}", flush=True)
             continue
-        run.do(f"eval/{name}", partial(_score, rows=splits[1], answers=said))
+        run.do(f"eval/{name}", partial(_score, rows=splits[1], answers=said), ("data",))
 
 
 def checkpoints(run: Run) -> None:
@@ -55,15 +59,21 @@ def checkpoints(run: Run) -> None:
     for name, rows in splits.items():
         write_rows(rows, work / f"{name}.parquet")
     config = run.stage_config("evaluate")
+    reads = {stage: ("data", _step_of(run, model)) for stage, model in pending.items()}
+    for steps in reads.values():
+        run.see_sound(steps)
+    prompts = [work / f"{name}.parquet" for name in splits]
+    keys = {stage: _key(run, model, prompts) for stage, model in pending.items()}
     with open_dict(config):
         data = {name: str(work / f"{name}.parquet") for name in splits}
-        config.job = {"data": data, "out": str(work), "models": pending}
+        config.job = {"data": data, "out": str(work), "models": pending, "of": keys}
     total = sum(map(len, splits.values())) * len(pending)
     with run.timed("eval/answers", work):
         run.retried(lambda: run_stage("evaluate", config, work, total=total))
     for stage in pending:
-        answers = {name: read_answers(work / stage / name) for name in splits}
-        run.do(f"eval/{stage}", partial(_score_splits, splits=splits, answers=answers))
+        answers = {name: read_answers(work / stage / name, keys[stage]) for name in splits}
+        score = partial(_score_splits, splits=splits, answers=answers, key=keys[stage])
+        run.do(f"eval/{stage}", score, reads[stage])
 
 
 def training_sample(run: Run) -> list[dict[str, Any]]:
@@ -89,7 +99,9 @@ def _score_splits(
     work: Path,
     splits: Mapping[str, Sequence[Mapping[str, Any]]],
     answers: Mapping[str, Mapping[str, Sequence[str]]],
+    key: str,
 ) -> None:
+    write_json(work / "answers_of.json", {"key": key})
     _score(run, work, splits["test"], answers["test"])
     if "train" in splits:
         records = score_answers(splits["train"], answers["train"])
@@ -97,8 +109,27 @@ def _score_splits(
         write_json(work / "summary_train.json", summarise(records))
 
 
+def _step_of(run: Run, model: str) -> str:
+    """The step that made a model; of another run: its folder. Base models that no run has made: ``base``."""
+    folder = Path(model).parent
+    if not (folder / manifest.NAME).is_file() or model == str(run.base):
+        return "base"
+    return folder.relative_to(run.folder).as_posix() if folder.is_relative_to(run.folder) else str(folder)
+
+
+def _key(run: Run, model: str, prompts: Sequence[Path]) -> str:
+    """What answers are answers of: without it, those of a checkpoint that has been made anew would count."""
+    own = run.config.evaluate
+    files = manifest.model_files(Path(model).parent)
+    what = [files, weights.digest(model), [*map(sha256, prompts)], own.samples, own.temperature]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
 def _score(
-    run: Run, work: Path, rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[str]]
+    run: Run,
+    work: Path,
+    rows: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Sequence[str]],
 ) -> None:
     records = score_answers(rows, answers)
     write_json(work / "records.json", records)

@@ -30,8 +30,9 @@ def retrain(run: Run, work: Path, k: int) -> None:
 
 
 def _train(run: Run, work: Path, k: int, start: Path) -> None:
-    shutil.rmtree(work)  # an interrupted SFT starts again: it keeps no optimizer state
-    work.mkdir(parents=True)
+    if not (work / "model").exists():  # an interrupted SFT starts again: it keeps no optimizer state
+        shutil.rmtree(work)
+        work.mkdir(parents=True)
     rows = [r for r in read_rows(run.folder / f"iter_{k}/buffer/buffer.parquet") if r["response"]]
     fitted, _ = fit_rows(rows, run.base, run.config, run.templates)
     write_rows(fitted, work / "train.parquet")

@@ -86,6 +86,7 @@ ONE_VALUE = [
         ["-m", "recipe.pages.report", VALUE]]),
     ("lineage", ["RUN", "ROW"], [["-m", "recipe.pages.lineage", VALUE, VALUE]]),
     ("report", ["RUN"], [["-m", "recipe.pages.report", VALUE]]),
+    ("verify", ["RUN"], [["-m", "recipe.verify", VALUE]]),
     ("clusters", ["RUN", "MIN_SIZE"], [
         ["-m", "recipe.pages.clusters", "--run", VALUE, "--min-size", VALUE],
         ["-m", "recipe.pages.report", VALUE]]),
@@ -165,7 +166,7 @@ def test_make_report_takes_several_runs(make, names):
     ("target", "name"),
     [
         ("leakage", "RAW_DIR"), ("download", "RAW_DIR"), ("data", "OUT_DIR"), ("bench", "OUT_DIR"),
-        ("judge", "RUN"), ("lineage", "RUN"), ("report", "RUN"), ("clusters", "RUN"),
+        ("judge", "RUN"), ("lineage", "RUN"), ("report", "RUN"), ("clusters", "RUN"), ("verify", "RUN"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_missing_is_named(make, target, name):

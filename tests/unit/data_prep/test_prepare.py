@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep import prepare as prepare_module
 from data_prep.corpora import read_corpora
 from data_prep.corpora.dialogue import DataError, Dialogue, Utterance
 from data_prep.corpora.dialogue import Row as CsvRow
@@ -256,3 +257,14 @@ def test_a_missing_file_is_an_error_before_anything_is_written(tmp_path):
     with pytest.raises(DataError, match="Session5: no such session, but split 'test' names 'Ses05F_impro01'"):
         prepare(raw_dir, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(tmp_path / "train.parquet"))
+
+    monkeypatch.setattr(prepare_module, "prepare", full)
+    monkeypatch.setattr(sys, "argv", ["prepare", "--raw-dir", str(SAMPLES), "--out-dir", str(tmp_path)])
+    assert prepare_module.main() == 1
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith(f"error: {tmp_path / 'train.parquet'}: No space left on device; free some space")

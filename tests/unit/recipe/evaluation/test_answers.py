@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 
+from recipe.evaluation import generate
 from recipe.evaluation.answers import read_answers, score_answers
 from recipe.evaluation.measures import INVALID, summarise
 
@@ -69,6 +72,36 @@ def test_answers_are_read_from_all_finished_parts(tmp_path):
     (tmp_path / "part_00000512.tmp").write_bytes(b"unfinished")
     assert read_answers(str(tmp_path)) == {i: [f"answer {i}"] for i in "abc"}
     assert read_answers(tmp_path / "none") == {}
+
+
+def test_answers_of_another_checkpoint_are_no_answers(tmp_path, monkeypatch):
+    """What was answered before a checkpoint was made anew is answered again, part by part."""
+    rows = [{"extra_info": {"row_id": i}} for i in "abc"]
+    asked = []
+
+    @contextmanager
+    def answering(config, checkpoint, sampling):
+        def answer(batch):
+            asked.extend(row["extra_info"]["row_id"] for row in batch)
+            yield {row["extra_info"]["row_id"]: [f"{checkpoint} says"] for row in batch}
+
+        yield answer
+
+    def generated(model: str, key: str) -> dict[str, list[str]]:
+        asked.clear()
+        job = {"data": {"test": ""}, "out": str(tmp_path), "models": {"cold": model}, "of": {"cold": key}}
+        settings = {"batch_rows": 2, "samples": 1, "temperature": 0.7, "entropy_rows": 0}
+        generate.generate_answers(OmegaConf.create({"job": job, "evaluate": settings}))
+        return read_answers(tmp_path / "cold/test", key)
+
+    monkeypatch.setattr(generate, "answering", answering)
+    monkeypatch.setattr(generate, "read_rows", lambda _: rows)
+    assert generated("one", "1") == {i: ["one says"] for i in "abc"} and asked == ["a", "b", "c"]
+    assert generated("one", "1") and asked == []
+    (tmp_path / "cold/entropy.json").write_text("{}")  # of those answers
+    assert generated("two", "2") == {i: ["two says"] for i in "abc"} and asked == ["a", "b", "c"]
+    assert not (tmp_path / "cold/entropy.json").exists()
+    assert read_answers(tmp_path / "cold/test", "1") == {}
 
 
 def test_several_answers_vote(make_prompt_row):

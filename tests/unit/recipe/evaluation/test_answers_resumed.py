@@ -17,7 +17,7 @@ ROWS = [{"extra_info": {"row_id": f"r{i}"}} for i in range(5)]
 def answered(monkeypatch, tmp_path):
     """Answers `ROWS` with these settings for at most so many batches; returns who was asked."""
 
-    def answered(batch_rows: int, samples: int = 1, temperature: float = 0.7, batches: int = 9) -> list[str]:
+    def answered(batch_rows: int, samples: int = 1, key: str = "k", batches: int = 9) -> list[str]:
         asked: list[str] = []
 
         @contextmanager
@@ -29,8 +29,9 @@ def answered(monkeypatch, tmp_path):
             yield answer
 
         monkeypatch.setattr(generate, "answering", answering)
-        evaluate = SimpleNamespace(batch_rows=batch_rows, samples=samples, temperature=temperature)
-        done = generate._answer(SimpleNamespace(evaluate=evaluate), ROWS, "model", tmp_path / "cold")
+        evaluate = SimpleNamespace(batch_rows=batch_rows, samples=samples, temperature=0.7)
+        config, splits = SimpleNamespace(evaluate=evaluate), {"test": ROWS}
+        done = generate._answer(config, splits, "model", tmp_path / "cold", key)
         for _ in zip(range(batches), done, strict=False):
             pass
         return asked
@@ -41,14 +42,13 @@ def answered(monkeypatch, tmp_path):
 @pytest.mark.parametrize("size", [1, 2, 3, 9])
 def test_another_size_of_batches_leaves_no_prompt_out_and_asks_none_twice(answered, tmp_path, size):
     assert answered(2, batches=1)[:2] == ["r0", "r1"]
-    kept = set(read_answers(tmp_path / "cold"))
+    kept = set(read_answers(tmp_path / "cold/test", "k"))
     assert set(answered(size)) == {"r0", "r1", "r2", "r3", "r4"} - kept
-    assert read_answers(tmp_path / "cold") == {f"r{i}": [f"r{i}"] for i in range(5)}
+    assert read_answers(tmp_path / "cold/test", "k") == {f"r{i}": [f"r{i}"] for i in range(5)}
     assert answered(size) == []
 
 
 def test_answers_that_were_drawn_otherwise_do_not_count(answered, tmp_path):
     answered(2, batches=1)
-    assert len(answered(5, samples=3)) == 5 and answered(5, samples=3) == []
-    assert len(answered(5, samples=3, temperature=1.0)) == 5
-    assert {len(texts) for texts in read_answers(tmp_path / "cold").values()} == {3}
+    assert len(answered(5, samples=3, key="three")) == 5 and answered(5, samples=3, key="three") == []
+    assert {len(texts) for texts in read_answers(tmp_path / "cold/test", "three").values()} == {3}

@@ -23,6 +23,7 @@ def test_splits_are_answered_apart_and_go_on_after_a_stop(tmp_path, monkeypatch,
                 "data": {name: str(tmp_path / f"{name}.parquet") for name in ("test", "train")},
                 "out": str(tmp_path),
                 "models": {"cold": "c"},
+                "of": {"cold": "key"},
             },
         }
     )

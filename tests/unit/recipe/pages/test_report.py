@@ -278,6 +278,8 @@ def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, 
     steps = len(list((hurt / "iter_1/rl/rollouts").glob("step_*.parquet")))
     (hurt / "judge/cold_rl").mkdir(parents=True)
     (hurt / "judge/cold_rl/summary.json").write_text("{")
+    metrics = hurt / "iter_1/rl/metrics.jsonl"
+    metrics.write_text(metrics.read_text()[:-20])  # half of the last step's
     summary = json.loads((hurt / "eval/rl/summary.json").read_text())
     summary["avg"]["valid"] = 0.25
     (hurt / "eval/rl/summary.json").write_text(json.dumps(summary))
@@ -289,6 +291,8 @@ def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, 
         "judge/cold_rl/summary.json: no JSON",
         "make judge writes it again",
         "after RL: 25% of the test answers keep the rule, the others earn nothing",
+        "iter_1/rl has no metrics of step 6, 7, 8, 9: it was ended between the step's checkpoint and its",
+        "iter_1/rl/metrics.jsonl: 1 broken line(s), which a kill leaves, are left out",
     ):
         assert words in text and words in said
     (hurt / "state.json").write_text("{")

@@ -19,23 +19,23 @@ def paper():
 
 
 class Stage:
-    """Stands in for `run_stage`: an attempt leaves its words in the log, and fails unless they are none."""
+    """An attempt leaves its words in the log, and fails unless they are none."""
 
-    def __init__(self, *said: str):
-        self.said, self.tokens = list(said), []
+    def __init__(self, log, *said: str):
+        self.log, self.said, self.tokens = log, list(said), []
 
-    def __call__(self, stage, config, work, total, done):
+    def __call__(self, config):
         self.tokens.append(config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu)
         said = self.said.pop(0)
-        with (work / "log.txt").open("a") as log:
+        with self.log.open("a") as log:
             log.write(f"{said}\n")
         if said:
-            raise StageError(f"stage {stage} ended with status 1")
+            raise StageError("it ended with status 1")
 
 
 def test_half_the_tokens_but_never_less_than_a_row(paper, tmp_path, capsys):
-    stage = Stage(OUT, "")
-    with_less_memory(stage, "rl", paper, tmp_path, 10, 0)
+    stage = Stage(tmp_path / "log.txt", OUT, "")
+    with_less_memory(stage, "rl", paper, tmp_path / "log.txt")
     assert stage.tokens == [16384, 12288]
     assert (
         "trying once more with actor_rollout_ref.actor.ppo_max_token_len_per_gpu=12288"
@@ -50,21 +50,22 @@ def test_half_the_tokens_but_never_less_than_a_row(paper, tmp_path, capsys):
 
 
 def test_a_second_time_is_told_with_what_would_fit(paper, tmp_path):
+    log = tmp_path / "log.txt"
     with pytest.raises(StageError, match=r"rl ran out of GPU memory; .* ARGS=\"actor\S+.*log.txt") as caught:
-        with_less_memory(Stage(OUT, OUT), "rl", paper, tmp_path, 10, 0)
+        with_less_memory(Stage(log, OUT, OUT), "rl", paper, log)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_rows_that_fill_a_micro_batch_are_not_halved(paper, tmp_path):
-    stage = Stage(OUT)
+    stage = Stage(tmp_path / "log.txt", OUT)
     with pytest.raises(StageError, match="stage sft ran out of GPU memory"):
-        with_less_memory(stage, "sft", paper, tmp_path, 10, 0)
+        with_less_memory(stage, "sft", paper, tmp_path / "log.txt")
     assert len(stage.tokens) == 1
 
 
 def test_other_failures_and_those_of_an_earlier_attempt_are_left_alone(paper, tmp_path):
     (tmp_path / "log.txt").write_text(OUT)
-    stage = Stage("ValueError: something else")
+    stage = Stage(tmp_path / "log.txt", "ValueError: something else")
     with pytest.raises(StageError, match="ended with status 1"):
-        with_less_memory(stage, "rl", paper, tmp_path, 10, 0)
+        with_less_memory(stage, "rl", paper, tmp_path / "log.txt")
     assert len(stage.tokens) == 1

@@ -50,7 +50,7 @@ def test_attempts_are_added_up(ending, tmp_path):
 
 def test_what_is_measured_is_written_on_the_way(tmp_path, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(usage.time, "time", lambda: now[0])
+    monkeypatch.setattr(usage.time, "monotonic", lambda: now[0])
     measured = usage.Usage(tmp_path / "usage.json")
     for second in range(1, 31):
         now[0] = 1000.0 + second
@@ -62,10 +62,44 @@ def test_what_is_measured_is_written_on_the_way(tmp_path, monkeypatch):
     assert (found["seconds"], found["to_first_step"], found["after_last_step"]) == (30.0, 5.0, 1.0)
 
 
+def test_broken_times_cost_times_alone(ending, tmp_path, capsys):
+    (tmp_path / "usage.json").write_text("")
+    ending("fine", 0)
+    assert json.loads((tmp_path / "usage.json").read_text())["attempts"] == 1
+    assert f"note: {tmp_path / 'usage.json'}: no JSON" in capsys.readouterr().out
+
+
+def test_half_a_line_of_a_killed_attempt_spoils_no_other(ending, tmp_path):
+    def line(step: int) -> str:
+        return json.dumps({"step": step, "data": {"a": 1}}) + "\n"
+
+    (tmp_path / "metrics.jsonl").write_text(line(1) + '{"step": 2, "da')  # a power loss has cut it
+    (tmp_path / "metrics.part.jsonl").write_text(line(3) + line(4)[:-5])
+    ending("fine", 0)
+    assert (tmp_path / "metrics.jsonl").read_text() == line(1) + line(3)
+    assert not (tmp_path / "metrics.part.jsonl").exists()
+
+
+def test_a_stage_that_the_disk_refused_is_told_in_a_line(ending, tmp_path):
+    with pytest.raises(StageError) as caught:
+        ending("Traceback\nOSError: [Errno 28] No space left on device", 1)
+    assert str(caught.value).startswith(f"stage rl: {tmp_path}: No space left on device; free some space")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_stage_that_failed_shows_the_end_of_its_log(ending):
     with pytest.raises(StageError, match="stage rl ended with status 3") as caught:
         ending("one\ntwo", 3)
     assert str(caught.value).endswith("one\ntwo") and not isinstance(caught.value, WorkerLostError)
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_times(tmp_path, monkeypatch):
+    measured = usage.Usage(tmp_path / "usage.json")
+    monkeypatch.setattr(usage.time, "time", lambda: 0.0)
+    measured.look(step=True)
+    measured.write()
+    found = json.loads((tmp_path / "usage.json").read_text())
+    assert found["seconds"] >= 0 and found["to_first_step"] >= 0 and found["after_last_step"] >= 0
 
 
 def test_a_stage_that_was_told_what_it_lacks_says_only_that(ending):

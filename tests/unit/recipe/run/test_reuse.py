@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from data_prep.rows import write_rows
 from recipe.models import tiny
-from recipe.run import training
+from recipe.run import manifest, reuse, training
 from recipe.run.run import Run
 from recipe.run.shortcuts import CONF
 from recipe.steps import rl, sft
@@ -100,3 +100,44 @@ def test_what_differs_is_done(make_run, tmp_path, change, rows, seed, again):
     train(make("full"))
     train(make("other", f"run.reuse=[{tmp_path}/full]", *change, rows=rows, seed=seed))
     assert [stage for stage, run in done if run == "other"] == again
+
+
+def test_a_stage_that_was_half_taken_is_not_taken_for_done(make_run, tmp_path, monkeypatch):
+    make, done = make_run
+    train(make("full"))
+    again = make("again", f"run.reuse=[{tmp_path}/full]")
+    link = reuse._link
+
+    def ended(source: str, target: str) -> None:
+        if source.endswith("model.safetensors"):
+            raise KeyboardInterrupt
+        link(source, target)
+
+    monkeypatch.setattr(reuse, "_link", ended)
+    with pytest.raises(KeyboardInterrupt):
+        train(again)
+    monkeypatch.setattr(reuse, "_link", link)
+    shutil.rmtree(tmp_path / "full/iter_0")  # what it was being taken from is gone
+    train(again)
+    assert done == [("sft", "full"), ("rl", "full"), ("sft", "again")]
+    assert (tmp_path / "again/iter_0/sft/model/model.safetensors").exists()
+
+
+def test_what_has_changed_since_is_not_taken(make_run, tmp_path, capsys):
+    make, done = make_run
+    train(make("full"))
+    (tmp_path / "full/iter_0/sft/model/weights.txt").write_text("other")
+    train(make("other", f"run.reuse=[{tmp_path}/full]"))
+    assert ("sft", "other") in done
+    assert "iter_0/sft is not taken from full: " in capsys.readouterr().out
+
+
+def test_what_is_taken_has_a_manifest_of_its_own(make_run, tmp_path):
+    make, _ = make_run
+    train(make("full"))
+    train(make("same", f"run.reuse=[{tmp_path}/full]"))
+    for run in ("full", "same"):
+        assert (
+            manifest.check(tmp_path / run, "iter_0/sft") == [] == manifest.check(tmp_path / run, "iter_1/rl")
+        )
+    assert manifest.digest(tmp_path / "same/iter_0/sft") != manifest.digest(tmp_path / "full/iter_0/sft")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -147,6 +148,52 @@ def test_the_death_of_the_supervisor_s_parent_ends_all(folder, root):
     parent.wait()
     parent.stdout.close()
     assert gone(pids, seconds=40)
+
+
+@pytest.mark.parametrize("which", ["outer", "inner", "both"])
+def test_a_killed_supervisor_s_command_does_not_live_on(folder, root, which):
+    command, environment = supervised(folder, "time.sleep(600)"), os.environ | {"TMPDIR": str(folder)}
+    process = subprocess.Popen(command, cwd=root, env=environment)
+    pids = wait_for_pids(folder)
+    (inner,) = psutil.Process(process.pid).children()
+    if which in ("inner", "both"):
+        inner.kill()
+    if which in ("outer", "both"):
+        process.kill()
+    process.wait(timeout=60)
+    if which == "both":  # nobody is left to end the orphan; the command itself is told by the kernel
+        pids = pids[:1]
+    else:
+        pids.append(inner.pid)
+    assert gone(pids, seconds=30)
+
+
+def test_temporary_files_go_with_the_command(folder, root):
+    code = "import tempfile; open(tempfile.mkdtemp() + '/socket', 'w'); print(tempfile.gettempdir())"
+    command = [sys.executable, "-m", "recipe.run.supervise", "--", sys.executable, "-c", code]
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"TMPDIR": str(folder)}
+
+    def run() -> Path:
+        done = subprocess.run(
+            command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        return Path(done.stdout.strip())
+
+    assert run().parent == folder and list(folder.iterdir()) == []
+    # What a kill of everything has left goes with the next one, what is in use stays.
+    (folder / "emo-left/ray").mkdir(parents=True)
+    other = subprocess.Popen(supervised(folder, "time.sleep(600)"), cwd=root, env=environment)
+    wait_for_pids(folder)
+    (used,) = folder.glob("emo-*")
+    assert used.name != "emo-left"
+    run()
+    assert list(folder.glob("emo-*")) == [used]
+    other.terminate()
+    other.wait()
+    assert not used.exists()
+    # Who joins a cluster of this machine by "auto" finds it in the common folder.
+    environment["RAY_ADDRESS"] = "auto"
+    assert run() == folder
 
 
 SHM_DRIVER = """

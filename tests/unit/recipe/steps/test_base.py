@@ -33,4 +33,5 @@ def test_a_model_of_the_hub_is_fetched_and_its_revision_kept(tmp_path, monkeypat
     target = tmp_path / "run/base.files" if address else None
     assert asked == [("owner/m", target)] and run.base == (target or tmp_path / "cache")
     found = json.loads((tmp_path / "run/base/base.json").read_text())
+    assert found["path"] == ("../base.files" if address else str(tmp_path / "cache"))  # a run may be moved
     assert (found["hub_id"], found["revision"]) == ("owner/m", "abc123")

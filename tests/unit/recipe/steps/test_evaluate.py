@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
 from data_prep.rows import read_rows, write_rows
+from recipe.evaluation.answers import write_part
 from recipe.run.run import Run
 from recipe.steps import evaluate
 
@@ -37,10 +36,8 @@ def run(tmp_path, monkeypatch, make_prompt_row):
     def run_stage(stage, config, work, total):
         assert total == sum(len(read_rows(path)) for path in config.job.data.values())
         for name, path in config.job.data.items():
-            table = [{"row_id": r["extra_info"]["row_id"], "answers": [SAID]} for r in read_rows(path)]
-            out = work / f"cold/{name}/part_00000000.parquet"
-            out.parent.mkdir(parents=True)
-            pq.write_table(pa.Table.from_pylist(table), out)
+            said = {row["extra_info"]["row_id"]: [SAID] for row in read_rows(path)}
+            write_part(said, work / f"cold/{name}/part_00000000.parquet", config.job.of["cold"])
 
     monkeypatch.setattr(evaluate, "run_stage", run_stage)
     monkeypatch.setattr(evaluate, "fit_rows", lambda rows, *_: (rows, 0))

@@ -16,6 +16,7 @@ from recipe.run.process import WorkerLostError
 from recipe.run.run import Run
 from recipe.run.shortcuts import CONF
 from recipe.steps import rl
+from tests.unit.recipe.run.test_checkpoints import checkpoint
 
 
 @pytest.mark.parametrize(
@@ -108,14 +109,38 @@ def test_a_stage_is_not_tried_for_ever(tmp_path):
 
 def test_an_interrupted_rl_stage_says_where_it_goes_on(tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(training, "run_stage", lambda *_, total, done: seen.append((total, done)))
-    monkeypatch.setattr(training, "take_model", lambda *_: None)
+
+    def run_stage(stage, config, work, total, done=0):
+        seen.append((total, done))
+        (work / "checkpoints/global_step_6/actor/huggingface").mkdir(parents=True, exist_ok=True)
+        (work / "checkpoints/global_step_6/huggingface").mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(training, "run_stage", run_stage)
     monkeypatch.setattr(training.reuse, "fingerprint", lambda *_: {})
     with initialize_config_dir(str(CONF), version_base=None):
         run = Run(compose("self_emo"), tmp_path)
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").write_text("2")
+    checkpoint(tmp_path / "rl.work/checkpoints", 2)
+    (tmp_path / "rl.work/checkpoints/latest_checkpointed_iteration.txt").write_text(
+        ""
+    )  # as veRL's kill leaves it
+    (tmp_path / "sft.work").mkdir()
     for stage in ("rl", "sft"):
-        training.train_stage(run, stage, run.config, tmp_path, tmp_path, 6)
+        training.train_stage(run, stage, run.config, tmp_path / f"{stage}.work", tmp_path, 6)
+        assert not (tmp_path / f"{stage}.work/checkpoints").exists()  # nothing goes on from them any more
     assert seen == [(6, 2), (6, 0)]
     assert capsys.readouterr().out == "  rl: going on from step 2 of 6\n"
+
+
+def test_what_is_trained_is_not_trained_again(tmp_path, monkeypatch):
+    """Ended after the last step's checkpoint, or after the model was taken from it and before the commit."""
+    monkeypatch.setattr(training, "run_stage", lambda *_, **__: pytest.fail("trained once more"))
+    monkeypatch.setattr(training.reuse, "fingerprint", lambda *_: {})
+    with initialize_config_dir(str(CONF), version_base=None):
+        run = Run(compose("self_emo"), tmp_path)
+    work = tmp_path / "rl.work"
+    checkpoint(work / "checkpoints", 6)
+    training.train_stage(run, "rl", run.config, work, tmp_path, 6)
+    (work / "fingerprint.json").unlink()
+    checkpoint(work / "checkpoints", 6)
+    training.train_stage(run, "rl", run.config, work, tmp_path, 6)
+    assert (work / "model/model.safetensors").exists()

@@ -1,0 +1,1 @@
+"""What `make soak` does to runs: kills, power losses, full disks."""
