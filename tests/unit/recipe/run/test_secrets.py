@@ -48,7 +48,7 @@ def test_a_stage_fills_in_what_it_inherited(monkeypatch, tmp_path):
     monkeypatch.setitem(
         stage.STAGES, "sft", lambda config: seen.append((dict(config.env), os.environ["HF_TOKEN"]))
     )
-    (tmp_path / "config.yaml").write_text("env: {HF_TOKEN: '***'}\n")
+    (tmp_path / "config.yaml").write_text("{env: {HF_TOKEN: '***'}, run: {preload: []}}")
     monkeypatch.setenv("HF_TOKEN", "inherited")
     for name in ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR"):
         monkeypatch.setenv(name, "x")

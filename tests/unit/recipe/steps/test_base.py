@@ -20,7 +20,9 @@ def test_a_model_of_the_hub_is_fetched_and_its_revision_kept(tmp_path, monkeypat
 
     def fetch(repo, target):
         asked.append((repo, target))
-        return Fetched(target or tmp_path / "cache", "abc123")
+        folder = target or tmp_path / "cache"
+        folder.mkdir(parents=True)
+        return Fetched(folder, "abc123")
 
     monkeypatch.setattr(hub, "fetch", fetch)
     monkeypatch.setattr(hub, "check", lambda repo: None)

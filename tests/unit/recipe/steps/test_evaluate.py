@@ -30,7 +30,8 @@ def run(tmp_path, monkeypatch, make_prompt_row):
     (tmp_path / "base/base.json").write_text(json.dumps({"path": "base"}))
     config = {"run": {"seed": 1, "retries": 0}, "prompts": {"dir": "compact"}, "expert": {"kind": "offline"},
               "trainer": {"experiment_name": ""}, "flywheel": {"iterations": 0},
-              "evaluate": {"of": None, "stages": ["cold"], "train_rows": 6}}  # fmt: skip
+              "evaluate": {"of": None, "stages": ["cold"], "train_rows": 6, "samples": 1,
+                           "temperature": 0.7}}  # fmt: skip
     made = Run(OmegaConf.create(config), tmp_path)
 
     def run_stage(stage, config, work, total):
