@@ -122,7 +122,7 @@ def run(tmp_path_factory) -> dict:
     (worker,) = (
         p
         for p in psutil.Process(second.pid).children(recursive=True)
-        if p.name().startswith("ray::AgentLoop")
+        if p.name().startswith("ray::WorkerDict")
     )
     worker.kill()
     output, _ = second.communicate(timeout=1200)
