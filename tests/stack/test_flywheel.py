@@ -170,7 +170,7 @@ def starts(folder: Path) -> list[int]:
 
 
 def test_a_stage_that_lost_a_worker_is_tried_again(run):
-    assert re.search(r"a worker was lost: .*AgentLoopWorker.*; trying again", run["output"])
+    assert re.search(r"a worker was lost: .*WorkerDict.*; trying again", run["output"])
     _, again = starts(run["folder"])
     assert run["at_kill"] < again < STEPS
 
