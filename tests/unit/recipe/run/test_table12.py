@@ -212,10 +212,12 @@ def test_every_combination(experiment, hardware, model, expert):
             return
         preflight._check_settings(config)
     # Which models the replicas can be split for does not depend on the rest.
-    eight = experiment in PAPER and hardware in ("8gpu", "multinode")
+    sizes = {"8gpu": 8, "multinode": 8, "4gpu": 4, "2gpu": 2} if experiment in PAPER else {}
+    size = config.actor_rollout_ref.rollout.tensor_model_parallel_size
+    assert size == sizes.get(hardware, 1)
     for name, heads in HEADS.items():
-        if eight and name in ("smollm2-135m", "tiny"):
-            with pytest.raises(PreflightError, match=f"=8 cannot split .* {heads[0]} attention heads"):
+        if size > 1 and name == "smollm2-135m" or size == 8 and name == "tiny":
+            with pytest.raises(PreflightError, match=f"={size} cannot split .* {heads[0]} attention heads"):
                 preflight._check_tensor_parallel(config, *heads)
         else:
             preflight._check_tensor_parallel(config, *heads)
