@@ -98,7 +98,7 @@ def architecture(config: Any) -> Architecture:
         raise ValueError("the tiny model needs no plan; name a MODEL, for instance Qwen3-8B")
     from transformers import AutoConfig
 
-    return Architecture.of(AutoConfig.from_pretrained(path))
+    return Architecture.of(AutoConfig.from_pretrained(path, trust_remote_code=False))
 
 
 @dataclass(frozen=True)
