@@ -168,8 +168,6 @@ PROFILES = [
     for h in group("hardware")
     if h not in DERIVED or e in ("paper", "smoke")
 ]
-#: Experiments of the paper's sizes.
-PAPER = [e for e in group("experiment") if e.startswith(("paper", "ablation"))]
 #: What cannot work, and what the message says.
 REFUSED = {
     (e, "multinode"): "sft.data.train_batch_size=8 is not divisible by the 16"
