@@ -37,6 +37,8 @@ def main() -> int:
     _resources(problems)
     if built:
         _devices(problems)
+        if built["profile"] == "gpu":
+            _gpu_stack(problems)
         _leftovers()
     for problem in problems:
         print(f"WRONG     {problem}")
@@ -136,6 +138,22 @@ def _devices(problems: list[str]) -> None:
         except ClusterError as error:
             problems.append(str(error))
     print(f"GPUs      {gpus}; `make train` would use hardware={choose_hardware(gpus)}")
+
+
+def _gpu_stack(problems: list[str]) -> None:
+    """What a run on GPUs is refused for before it starts, as far as it depends on the machine alone."""
+    import sysconfig
+
+    from recipe.run.gpu_checks import INSTALL, GpuError, check_compiler, check_driver, probe
+
+    try:
+        machine = probe()
+        found = machine.flash_attention
+        print(f"attention {f'flash-attn {found}' if found else f'sdpa, slower than flash-attn: {INSTALL}'}")
+        check_driver(machine)
+        check_compiler(Path(sysconfig.get_path("include")))
+    except GpuError as error:
+        problems.append(str(error))
 
 
 def _leftovers() -> None:

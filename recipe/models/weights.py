@@ -60,11 +60,8 @@ def context_length(path: str) -> int:
     from transformers import AutoConfig
 
     try:
-        return (
-            AutoConfig.from_pretrained(path, trust_remote_code=False)
-            .get_text_config()
-            .max_position_embeddings
-        )
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return config.get_text_config().max_position_embeddings
     except Exception as error:
         raise _unusable(path, error) from None
 

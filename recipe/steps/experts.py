@@ -8,6 +8,8 @@ from pathlib import Path
 
 from data_prep.experts.client import Settings
 from recipe.models import self_expert
+from recipe.models.serve import ServeError
+from recipe.run.process import StageError
 from recipe.run.run import Run, say
 
 
@@ -18,10 +20,16 @@ def asked(run: Run, work: Path) -> Iterator[Settings | None]:
     Args:
         run: the run.
         work: the step's folder; the server's log goes there (``expert=self``).
+
+    Raises:
+        StageError: the base model cannot be served.
     """
     if not self_expert.is_self(run.config):
         yield run.experts
         return
     say(f"{run.config.base.name} is its own expert: it is served, and asked before anything is trained")
-    with self_expert.serving(run.config, work / "expert.log") as settings:
-        yield settings
+    try:
+        with self_expert.serving(run.config, work / "expert.log") as settings:
+            yield settings
+    except ServeError as error:
+        raise StageError(f"{run.config.base.name} cannot be its own expert: {error}") from None

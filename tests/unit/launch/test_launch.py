@@ -265,3 +265,15 @@ def test_the_doctor_works_before_anything_is_installed(root, tmp_path):
     assert done.returncode == 1 and done.stderr == ""
     assert "WRONG     there is no environment yet; make setup builds it" in done.stdout
     assert re.search(r"memory    \d+\.\d GiB free of \d+\.\d", done.stdout)
+
+
+def test_the_doctor_says_what_a_run_on_gpus_lacks(monkeypatch, capsys):
+    from launch import doctor
+    from recipe.run import gpu_checks
+
+    old = gpu_checks.Machine(cuda="13.0", problem="the driver is too old", no_flash_attention="none")
+    monkeypatch.setattr(gpu_checks, "probe", lambda: old)
+    problems: list[str] = []
+    doctor._gpu_stack(problems)
+    assert len(problems) == 1 and "the driver is too old" in problems[0]
+    assert "attention sdpa, slower than flash-attn" in capsys.readouterr().out

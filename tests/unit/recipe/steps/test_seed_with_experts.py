@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from data_prep.experts.client import ExpertError
 from data_prep.rows import read_rows
 from recipe.models import self_expert, tiny
+from recipe.models.serve import ServeError
+from recipe.run.process import StageError
 from recipe.run.run import Run
 from recipe.run.shortcuts import CONF
 from recipe.steps import data, seed
@@ -155,4 +157,11 @@ def test_a_base_model_that_can_write_no_persona_does_without(server, tmp_path, m
     rows = read_rows(tmp_path / "run/data/train.parquet")
     assert all(row["extra_info"]["persona"]["profile"] for row in rows)
     with pytest.raises(ExpertError, match="responses: none of"):
+        run.do("iter_0/buffer", seed.fill)
+
+    def broken(*_, **__):
+        raise ServeError("vLLM's server did not start")
+
+    monkeypatch.setattr(self_expert, "served", broken)
+    with pytest.raises(StageError, match="mine cannot be its own expert: vLLM's server did not start"):
         run.do("iter_0/buffer", seed.fill)
