@@ -1,10 +1,11 @@
 """Build an environment from the pinned requirements of a profile; does nothing when it is up to date.
 
-The profiles `cpu` and `gpu` make `.venv`; `analysis` makes `.venv-analysis`, for `make clusters` alone.
+The profiles `cpu` and `gpu` make `.venv`; `analysis` makes `.venv-analysis`, for `make clusters`; `trl` makes
+`.venv-trl`, for `make bench`.
 An environment keeps the profile and the Python that it was built with, because runs may be using it: another
 one takes its place only with ``--force``. A changed lock file is installed into it.
 Standard library only: it runs before anything is installed.
-`python3 launch/setup_env.py [--profile cpu|gpu|analysis] [--force]`.
+`python3 launch/setup_env.py [--profile cpu|gpu|analysis|trl] [--force]`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,13 @@ from launch import stamp  # noqa: E402
 from launch.installer import Installer  # noqa: E402
 from launch.progress import CommandFailed, say  # noqa: E402
 
-VENVS = {"cpu": ROOT / ".venv", "gpu": ROOT / ".venv", "analysis": ROOT / ".venv-analysis"}
-GIB_NEEDED = {"cpu": 6, "gpu": 20, "analysis": 3}
+VENVS = {
+    "cpu": ROOT / ".venv",
+    "gpu": ROOT / ".venv",
+    "analysis": ROOT / ".venv-analysis",
+    "trl": ROOT / ".venv-trl",
+}
+GIB_NEEDED = {"cpu": 6, "gpu": 20, "analysis": 3, "trl": 3}
 OLDEST, TOO_NEW = (3, 11), (3, 13)  # Python, as the pinned packages want it
 UNFIT = (
     f"Python {sys.version.split()[0]} cannot install the pinned packages; run this with Python 3.11 or 3.12, "

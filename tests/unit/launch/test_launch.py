@@ -27,12 +27,12 @@ def lock(root, profile: str = "gpu") -> dict[str, Version]:
 # ---- requirements ----
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "trl"])
 def test_every_requirement_is_met_by_its_lock(root, profile):
     pins = lock(root, profile)
     lines = (root / f"requirements/{profile}.in").read_text().splitlines()
     asked = [Requirement(line.partition(" #")[0]) for line in lines if line and not line.startswith("#")]
-    assert len(asked) > 10
+    assert asked
     unmet = [
         str(r) for r in asked if not r.specifier.contains(pins[canonicalize_name(r.name)], prereleases=True)
     ]
