@@ -6,7 +6,7 @@ UNIT = -m pytest -m "not stack" -n 2
 COVER = $(addprefix --cov=,advantage bench data_prep launch recipe rewards) --cov-report=term:skip-covered
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
-VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SIZES SEEDS RUN RUNS PORT \
+VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SEEDS RUN RUNS PORT \
   A B JUDGE ROWS ROW DATA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
 need = $(if $($1),"$$$1",$(error $1=... is missing))
@@ -105,8 +105,8 @@ lint: setup ## style and formatting (ruff), who imports whom (import-linter), ty
 soak: setup ## kills, power losses and full disks, on runs without models (half an hour; QUICK=1 a minute)
 	@OMP_NUM_THREADS=1 VERL_PLATFORM=cpu $(PY) -m tests.soak $(if $(QUICK),--short)
 
-bench: setup ## time and memory of make data on made-up corpora: make bench OUT_DIR=... [SIZES="1000000 10000000"]
-	@$(call add_words,SIZES) $(PY) -m bench.prepare_memory $(call need,OUT_DIR) $(if $(SIZES),--utterances)
+bench: setup ## a step of RL beside stock veRL's and TRL's, on a run's cold start: make bench RUN=<name>
+	@$(SETUP) --profile trl && $(PY) -m bench.rl_steps $(call need,RUN)
 
 lock: ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu|analysis)
 	@$(PYTHON) launch/lock.py
