@@ -79,7 +79,7 @@ ONE_VALUE = [
     ("data", ["RAW_DIR", "OUT_DIR", "EXPERT", "TOKENIZER", "MAX_PROMPT_LENGTH"], [
         ["-m", "data_prep.prepare", "--raw-dir", VALUE, "--expert", VALUE, "--tokenizer", VALUE,
          "--max-prompt-length", VALUE, "--out-dir", VALUE]]),
-    ("bench", ["OUT_DIR"], [["-m", "bench.prepare_memory", VALUE]]),
+    ("bench", ["RUN"], [["-m", "bench.rl_steps", VALUE]]),
     ("chat", ["MODEL", "PORT"], [["-m", "recipe.pages.chat", "--model", VALUE, "--port", VALUE]]),
     ("judge", ["RUN", "A", "B", "JUDGE", "ROWS"], [
         ["-m", "recipe.evaluation.judge", VALUE, VALUE, VALUE, "--judge", VALUE, "--rows", VALUE],
@@ -149,8 +149,6 @@ def test_an_open_quote_is_named(make):
 def test_args_come_with_the_other_values(make):
     (call,) = make("train", "NAME=my run", "ARGS=run.seed=2 run.resume=true")
     assert call == ["-m", "recipe.main", "NAME=my run", "run.seed=2", "run.resume=true"]
-    (call,) = make("bench", "OUT_DIR=my bench", "SIZES=10 20")
-    assert call == ["-m", "bench.prepare_memory", "my bench", "--utterances", "10", "20"]
 
 
 @pytest.mark.parametrize("names", [["a", "runs/b"], ["a b", "it's"], ["a"], [NASTY, "b"]])
@@ -165,7 +163,7 @@ def test_make_report_takes_several_runs(make, names):
 @pytest.mark.parametrize(
     ("target", "name"),
     [
-        ("leakage", "RAW_DIR"), ("download", "RAW_DIR"), ("data", "OUT_DIR"), ("bench", "OUT_DIR"),
+        ("leakage", "RAW_DIR"), ("download", "RAW_DIR"), ("data", "OUT_DIR"), ("bench", "RUN"),
         ("judge", "RUN"), ("lineage", "RUN"), ("report", "RUN"), ("clusters", "RUN"), ("verify", "RUN"),
     ],
 )  # fmt: skip
