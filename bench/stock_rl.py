@@ -22,13 +22,12 @@ def main() -> None:
     os.environ["VERL_FILE_LOGGER_PATH"] = str(path.parent / "metrics.part.jsonl")
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
-    from recipe.on_verl.ray_session import connected
-
     with open_dict(config):
         config.algorithm.adv_estimator = "grpo"
         config.actor_rollout_ref.rollout.agent.agent_loop_manager_class = None
-    with connected(config):
-        run_ppo(config, task_runner_class=TaskRunnerV1)
+        config.transfer_queue.enable = True
+        config.ray_kwargs.ray_init = {**config.cluster, "include_dashboard": False, "address": "local"}
+    run_ppo(config, task_runner_class=TaskRunnerV1)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ray._private import state
 from ray.core.generated import common_pb2
 from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
-from recipe.run import warm
+from recipe.on_verl import warm
 from recipe.run.flatten import plain
 from recipe.run.process import WORKER_LOST
 from recipe.run.ray_nodes import ClusterError, check_reachable, version_mismatch, wait_for

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.masking import MASK
-from recipe.run import warm
+from recipe.on_verl import warm
 from recipe.run.flatten import load_config
 
 

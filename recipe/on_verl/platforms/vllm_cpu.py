@@ -6,9 +6,9 @@ import multiprocessing
 import os
 from typing import Any
 
+from recipe.on_verl import warm
 from recipe.on_verl.platforms import require
 from recipe.on_verl.platforms.loopback import bind_stores
-from recipe.run import warm
 
 
 def apply() -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from recipe.run.warm import VARIABLE
+from recipe.on_verl.warm import VARIABLE
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def program(tmp_path):
     def run(body: str, *arguments: str) -> subprocess.CompletedProcess:
         text = (
             "import os, signal, subprocess, sys, time\n"
-            "from recipe.run.warm import forking\n"
+            "from recipe.on_verl.warm import forking\n"
             "with forking(['json', 'wave']) as python:\n"
         )
         path = tmp_path / "program.py"
@@ -116,7 +116,7 @@ def test_multiprocessing_spawns_through_it(program):
 
 def test_ray_must_not_be_there_before(program):
     done = subprocess.run(
-        [sys.executable, "-c", "import ray\nfrom recipe.run.warm import forking\nwith forking([]): pass"],
+        [sys.executable, "-c", "import ray\nfrom recipe.on_verl.warm import forking\nwith forking([]): pass"],
         capture_output=True,
         text=True,
     )
