@@ -67,7 +67,7 @@ class Worker:
 
 config = OmegaConf.create(
     {
-        "env": {"VERL_PLATFORM": "cpu"}, "run": {"patience": 30}, "cluster": {"num_cpus": 3, "num_gpus": 1},
+        "env": {"VERL_PLATFORM": "cpu"}, "run": {"patience": 30}, "cluster": {"num_cpus": 13, "num_gpus": 1},
         "trainer": {"nnodes": 1, "n_gpus_per_node": 1},
     }
 )
