@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from recipe.evaluation.answers import read_answers
-from recipe.lineage import lineage_problems
+from recipe.origins import lineage_problems
 from recipe.run import manifest
 from recipe.run.files import read_config, read_json, read_state, run_folder
 

@@ -173,7 +173,11 @@ def _receive(asked: socket.socket, size: int) -> bytes:
 
 
 def _run(arguments: list[str]) -> int:
-    """What `python <arguments>` would do, of the forms that Ray and multiprocessing use; the exit status."""
+    """What `python <arguments>` would do, of the forms that Ray and multiprocessing use; the exit status.
+
+    The code is Ray's or multiprocessing's own command line: the socket that it comes through lies in a folder
+    that only this user can enter.
+    """
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # as in a new interpreter; the standard library sees to its own
     if "ray" in sys.modules:

@@ -79,8 +79,15 @@ def test_a_signal_reaches_the_fork(program):
     assert done.stdout.split() == [str(-signal.SIGTERM)], done.stderr
 
 
-@pytest.mark.parametrize("end", ["child.kill(); child.wait(); time.sleep(1)", "pass", "os._exit(0)"])
-def test_no_fork_outlives_who_asked_for_it_or_the_server(program, end):
+def test_a_fork_ends_with_who_asked_for_it_while_the_server_goes_on(program):
+    wait = "[time.sleep(0.1) for _ in range(50) if os.path.exists(there)]; print(os.path.exists(there))"
+    body = _START + "there = f'/proc/{child.stdout.readline().strip()}'; print(os.path.exists(there))\n"
+    done = program(body + f"child.kill(); child.wait(); {wait}", _SLEEPER)
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+@pytest.mark.parametrize("end", ["pass", "os._exit(0)"])
+def test_no_fork_outlives_the_server(program, end):
     done = program(_START + f"print(child.stdout.readline(), flush=True); {end}", _SLEEPER)
     pid = int(done.stdout)
     for _ in range(50):
