@@ -277,8 +277,11 @@ def _bought(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def step_parts(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Mean seconds of the parts of an RL step after the first, which waits for processes to start."""
-    steps = [entry["data"] for entry in entries[1:]]
+    """Mean seconds of the parts of an RL step after the first, which waits for processes to start.
+
+    A step that was killed after its checkpoint has metrics and no times (`SelfEmoTrainer._save_checkpoint`).
+    """
+    steps = [entry["data"] for entry in entries[1:] if "timing_s/step" in entry["data"]]
     parts = {
         title: sum(step.get(f"timing_s/{name}", 0.0) for step in steps) / len(steps)
         for name, title in _PARTS.items()

@@ -336,6 +336,7 @@ def test_parts_of_a_step_are_means_without_the_first():
 
     entries = [
         entry(gen=90.0, step=99.0),
+        {"data": {"self_emo/reward": 0.5}},  # ended by a kill between its checkpoint and its times
         entry(gen=2.0, step=5.0, save_checkpoint=2.0),
         entry(gen=4.0, step=5.0),
     ]
