@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from advantage.self_grpo import self_grpo_advantages
 from data_prep.files import write_json
 from recipe.run import gpu_checks, versions
-from recipe.run.files import read_json, read_metrics
+from recipe.run.files import read_json, read_metrics, read_state
+from recipe.run.usage import read_usage
 
 #: Of RL; the run is ended when the first of them is saved.
 STEPS = 3
@@ -53,7 +54,8 @@ def train(arguments: Sequence[str], folder: Path) -> None:
     """
     asked = command(arguments, folder.name)
     reached = folder / "iter_1/rl.work/checkpoints/latest_checkpointed_iteration.txt"
-    first = subprocess.Popen(asked)
+    # Where this runs in the background (nohup, `&`), Ctrl-C is ignored, and so it would be by the run.
+    first = subprocess.Popen(asked, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         while first.poll() is None and not (reached.exists() and reached.read_text().strip()):
             time.sleep(0.5)
@@ -68,21 +70,48 @@ def train(arguments: Sequence[str], folder: Path) -> None:
 
 
 def table(folder: Path) -> list[dict[str, Any]]:
-    """A line per step of SFT and RL: ``stage``, ``step``, ``tokens_per_second`` of a GPU, ``seconds``,
-    ``memory_gib`` (the most that PyTorch reserved), ``agreement``; None where a stage does not say."""
+    """A line per step of RL, and one for each other stage, with its last step.
 
-    def line(stage: str, step: int, data: dict[str, Any]) -> dict[str, Any]:
-        memory = next((v for k, v in data.items() if k.endswith("perf/max_memory_reserved_gb")), None)
-        return {
-            "stage": stage, "step": step, "tokens_per_second": data.get("perf/throughput"),
-            "seconds": data.get("timing_s/step"), "memory_gib": memory, "agreement": data.get(AGREEMENT),
+    Returns:
+        ``stage``, ``step``, ``tokens_per_second`` of a GPU (a stage's without the wait for its first step),
+        ``seconds``, ``memory_gib`` (the most that PyTorch reserved), ``agreement``; None where a stage does
+        not say.
+    """
+    metrics = read_metrics(folder)
+    return [
+        line
+        for stage, entries in metrics.items()
+        if entries
+        for line in (_steps(stage, entries) if stage.endswith("/rl") else [_whole(folder, stage, entries)])
+    ]
+
+
+def _steps(stage: str, entries: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        data = entry["data"]
+        yield {
+            "stage": stage, "step": entry["step"], "tokens_per_second": data.get("perf/throughput"),
+            "seconds": data.get("timing_s/step"), "memory_gib": _memory([entry]),
+            "agreement": data.get(AGREEMENT),
         }  # fmt: skip
 
-    return [
-        line(stage, entry["step"], entry["data"])
-        for stage, entries in read_metrics(folder).items()
-        for entry in entries
-    ]
+
+def _whole(folder: Path, stage: str, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    seconds = read_state(folder).get(stage, {}).get("seconds")
+    usage = read_usage(folder / stage / "usage.json")
+    waited = [usage.get("to_first_step"), usage.get("after_last_step")]
+    tokens, rate = sum(entry["data"].get("train/global_tokens", 0) for entry in entries[1:]), None
+    if tokens and seconds is not None and None not in waited:
+        rate = tokens / max(seconds - sum(waited), 1e-9)
+    return {
+        "stage": stage, "step": entries[-1]["step"], "tokens_per_second": rate, "seconds": seconds,
+        "memory_gib": _memory(entries), "agreement": None,
+    }  # fmt: skip
+
+
+def _memory(entries: Sequence[dict[str, Any]]) -> float | None:
+    found = (v for e in entries for k, v in e["data"].items() if k.endswith("perf/max_memory_reserved_gb"))
+    return max(found, default=None)
 
 
 def advantage_difference(folder: Path) -> float:
@@ -127,7 +156,7 @@ def findings(folder: Path) -> dict[str, Any]:
 
 def render(found: dict[str, Any]) -> str:
     """The table as text for a terminal."""
-    shown = [f"{'stage':<12}{'step':>6}{'tokens/s':>12}{'seconds':>10}{'GiB':>8}{'agreement':>12}"]
+    shown = [f"{'stage':<18}{'step':>6}{'tokens/s':>12}{'seconds':>10}{'GiB':>8}{'agreement':>12}"]
     for line in found["steps"]:
         numbers = (
             ("tokens_per_second", 12, 0),
@@ -136,7 +165,7 @@ def render(found: dict[str, Any]) -> str:
             ("agreement", 12, 5),
         )
         cells = ("–".rjust(w) if line[n] is None else f"{line[n]:>{w},.{d}f}" for n, w, d in numbers)
-        shown.append(f"{line['stage']:<12}{line['step']:>6}" + "".join(cells))
+        shown.append(f"{line['stage']:<18}{line['step']:>6}" + "".join(cells))
     shown.append(f"advantages: {found['advantage_difference']:.1e} at most from the CPU's")
     return "\n".join(shown + [f"WRONG  {fault}" for fault in found["wrong"]])
 

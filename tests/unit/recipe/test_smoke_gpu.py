@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -25,6 +26,17 @@ def run(tmp_path_factory):
     lines = [{"step": i, "data": entry | {smoke_gpu.AGREEMENT: 0.998}} for i in (1, 2, 3)]
     (folder / "iter_1/rl/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "iter_2/rl/metrics.jsonl").unlink()
+    sft = [
+        {"step": i, "data": {"train/global_tokens": 500, "perf/max_memory_reserved_gb": i}} for i in (1, 2, 3)
+    ]
+    for iteration in (0, 1, 2):
+        path = folder / f"iter_{iteration}/sft/metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(line) + "\n" for line in sft))
+        usage = {"seconds": 60.0, "to_first_step": 50.0, "after_last_step": 5.0}
+        (path.parent / "usage.json").write_text(json.dumps(usage))
+    state = {"steps": {f"iter_{i}/sft": {"seconds": 60.0, "finished": 0.0} for i in (0, 1, 2)}}
+    (folder / "state.json").write_text(json.dumps(state))
     return folder
 
 
@@ -45,9 +57,13 @@ def test_without_a_gpu_it_refuses_in_a_line(root, subprocess_env):
 def test_a_good_run_has_its_table_and_nothing_wrong(run):
     found = smoke_gpu.findings(run)
     assert found["wrong"] == [] and found["advantage_difference"] < 1e-6
-    assert [line["step"] for line in found["steps"]] == [1, 2, 3]
+    rl = [line["step"] for line in found["steps"] if line["stage"] == "iter_1/rl"]
+    assert rl == [1, 2, 3]
     text = smoke_gpu.render(found)
-    assert "iter_1/rl        1       1,234       2.5    31.2     0.99800" in text and "WRONG" not in text
+    assert (
+        "iter_1/rl              1       1,234       2.5    31.2     0.99800" in text and "WRONG" not in text
+    )
+    assert "iter_0/sft             3         200      60.0     3.0           –" in text  # 1,000 tokens in 5 s
 
 
 def test_what_is_wrong_is_named(run, tmp_path):
@@ -75,3 +91,37 @@ def test_the_command_composes_and_makes_the_steps_that_are_ended_and_resumed():
     assert (config.profile, config.trainer.device, config.trainer.n_gpus_per_node) == ("gpu", "cuda", 1)
     assert (config.trainer.total_training_steps, config.trainer.save_freq) == (smoke_gpu.STEPS, 1)
     assert config.expert.kind == "offline" and config.labels.kind == "gold"
+
+
+_A_RUN = """
+import os, sys, time
+os.makedirs(os.path.dirname({reached!r}), exist_ok=True)
+if "run.resume=true" in sys.argv:
+    sys.exit(0)
+open({reached!r}, "w").write("1")
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    open({ended!r}, "w").write("by Ctrl-C")
+"""
+
+
+def test_in_the_background_too_the_run_is_ended_in_the_middle_and_resumed(tmp_path, root, subprocess_env):
+    folder = tmp_path / "smoke"
+    reached = folder / "iter_1/rl.work/checkpoints/latest_checkpointed_iteration.txt"
+    run = tmp_path / "run.py"
+    run.write_text(_A_RUN.format(reached=str(reached), ended=str(tmp_path / "ended")))
+    train = (
+        "import sys, pathlib; from recipe import smoke_gpu; "
+        f"smoke_gpu.command = lambda *_: [sys.executable, {str(run)!r}]; "
+        f"smoke_gpu.train([], pathlib.Path({str(folder)!r}))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", train],
+        cwd=root,
+        env=subprocess_env(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell's `&` has it
+        check=True,
+        timeout=50,
+    )
+    assert (tmp_path / "ended").read_text() == "by Ctrl-C"
