@@ -2,7 +2,7 @@
 
 The paper starts from a model that knows language. Random weights do not, so what cold start and RL can
 show with them is mostly that: `pretrain` teaches a model of half a million parameters to continue
-dialogues, in plain PyTorch and in a minute on two cores. It sees no label and no answer form.
+dialogues, in plain PyTorch and in two minutes on two cores. It sees no label and no answer form.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def train(
     steps: int,
     batch: int,
     seed: int,
-    lr: float = 2e-3,
+    lr: float,
     warmup: float = 0.05,
     shown: Callable[[int, float], None] = lambda step, loss: None,
 ) -> list[float]:
@@ -164,6 +164,7 @@ def pretrain(
     more_texts: Iterable[str] = (),
     steps: int,
     batch: int,
+    lr: float,
     shown: Callable[[int, float], None] = lambda step, loss: None,
 ) -> list[float]:
     """Write a Hugging Face folder: a tokenizer, and a Qwen3 that has read ``texts``.
@@ -174,7 +175,7 @@ def pretrain(
         folder: where the model goes.
         seed: of weights and order.
         more_texts: the tokenizer is trained on these, too (answers, so that they are short).
-        steps, batch, shown: see `train`.
+        steps, batch, lr, shown: see `train`.
 
     Returns:
         The loss of every step.
@@ -182,7 +183,7 @@ def pretrain(
     tokenizer = make_tokenizer([*texts[:_TOKENIZER_TEXTS], *more_texts])
     model = make_model(tokenizer, seed)
     ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    losses = train(model, ids, steps=steps, batch=batch, seed=seed, shown=shown)
+    losses = train(model, ids, steps=steps, batch=batch, lr=lr, seed=seed, shown=shown)
     _write(model, tokenizer, folder)
     return losses
 

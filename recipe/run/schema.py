@@ -98,6 +98,7 @@ class Pretraining(_Ours):
     dialogues: Count
     steps: Count
     batch: Count
+    lr: Positive
 
 
 class Base(_Ours):

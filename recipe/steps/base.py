@@ -55,6 +55,7 @@ def make(run: Run, work: Path) -> None:
                 more_texts=words,
                 steps=own.steps,
                 batch=own.batch,
+                lr=own.lr,
                 shown=lambda step, loss: bar.update(1) and None,
             )
         write_json(work / "pretraining.json", {"texts": len(texts), "losses": losses})

@@ -27,7 +27,7 @@ def small(monkeypatch):
 def test_it_learns_and_loads(tmp_path, texts):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    losses = tiny.pretrain(texts, tmp_path / "base", seed=1, steps=40, batch=16)
+    losses = tiny.pretrain(texts, tmp_path / "base", seed=1, steps=40, batch=16, lr=2e-3)
     assert len(losses) == 40
     assert losses[0] == pytest.approx(
         math.log(len(AutoTokenizer.from_pretrained(tmp_path / "base"))), rel=0.1
@@ -43,7 +43,7 @@ def test_a_seed_is_a_model(texts):
 
     def losses(seed):
         model = tiny.make_model(tokenizer, seed)
-        return tiny.train(model, sequences, steps=3, batch=4, seed=seed)
+        return tiny.train(model, sequences, steps=3, batch=4, lr=2e-3, seed=seed)
 
     assert losses(1) == losses(1) != losses(2)
 
