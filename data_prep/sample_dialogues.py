@@ -20,7 +20,7 @@ from random import Random
 from data_prep import sample_lines
 from data_prep.corpora.found import SPLITS
 from data_prep.files import cache_dir, sha256, write_folder
-from data_prep.sample_lines import ANSWERS, FEELINGS, NAMES, UNLABELLED_GOT, Line, LineWriter
+from data_prep.sample_lines import ANSWERS, FEELINGS, LEAD_INS, NAMES, UNLABELLED_GOT, Line, LineWriter
 
 #: Utterances of all corpora together.
 DEFAULT_SIZES = {"train": 2100, "dev": 400, "test": 1200}
@@ -120,7 +120,12 @@ def _exchange(write: LineWriter) -> tuple[str, str]:
     if kind < 0.23:
         return write.neutral(thing, pole), write.neutral(thing, pole)
     text, feeling = write.event(thing, pole)
-    return text, write.reply(thing, feeling)[0]
+    return text, _led_in(write.rng, write.reply(thing, feeling)[0])
+
+
+def _led_in(rng: Random, reply: str) -> str:
+    """A reply behind up to three of `LEAD_INS`: what it answers to has to be known at any of its words."""
+    return " ".join([*(rng.choice(LEAD_INS) for _ in range(rng.choice((0, 1, 2, 3)))), reply])
 
 
 def speakers(rng: Random, corpus: str) -> list[str]:

@@ -95,6 +95,8 @@ REPLIES = {
     "calm": ("calm", ("then I can rest about the {t}", "all is well with the {t}")),
     "power": ("joy", ("I am proud of you for the {t}", "I cheer for you and the {t}")),
 }
+#: What unlabelled replies may begin with.
+LEAD_INS = ("well,", "oh,", "you know,", "I see,", "so that is it,", "that sounds like news,", "listen,")
 #: Neutral lines; those with {c} hold an event that is only asked about or guessed at.
 _QUESTIONS = ("is it true that {c}", "do you know whether {c}", "who says that {c}")
 _GUESSES = ("nobody knows yet whether {c}", "I will ask whether {c}", "they vote on whether {c}")

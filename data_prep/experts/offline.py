@@ -3,9 +3,11 @@
 It never sees a gold label and reads the last line alone, by a list of cues: what was got or not got, and
 whether that is a good thing. And it is timid: it names a strong feeling (fear, anger, disgust, surprise, ...)
 only where the speaker exclaims, else joy or sadness. So it is wrong in a systematic way, which the reward of
-RL can correct: what it knows it says too seldom. It always names three labels with the same weights: what a
-model never saw in the cold start it cannot sample, and what it cannot sample RL cannot choose. Its answers
-keep the output rule; they are no match for an expert LLM and no claim of the paper rests on them.
+RL can correct: what it knows it says too seldom. It thinks first what one would say to the speaker, then names
+the emotion: a base that has read dialogues knows the one, and comes to the other through it. It always names
+three labels with the same weights: what a model never saw in the cold start it cannot sample, and what it
+cannot sample RL cannot choose. Its answers keep the output rule; they are no match for an expert LLM and no
+claim of the paper rests on them.
 """
 
 from __future__ import annotations
@@ -93,19 +95,19 @@ _NAMES: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 
-#: The teacher's own feeling after each feeling, and its reply about {topic}.
-_REACTIONS: dict[str, tuple[str, str]] = {
-    "joy": ("joy", "I am happy about the {topic}."),
-    "sadness": ("sadness", "It is sad about the {topic}."),
-    "fear": ("fear", "I fear the {topic}, too."),
-    "anger": ("sadness", "I am sorry for the {topic}."),
-    "disgust": ("anger", "I am angry about the {topic}."),
-    "surprise": ("surprise", "Wow, what a surprise, the {topic}."),
-    "excitement": ("excitement", "I want to see the {topic}."),
-    "frustration": ("frustration", "I am tired of the {topic}."),
-    "power": ("joy", "I am happy about the {topic}."),
-    "calm": ("calm", "It is quiet about the {topic}."),
-    "neutral": ("neutral", "Let us speak of the {topic}."),
+#: To each feeling: what comes to mind, the teacher's own feeling, and its reply about {topic}.
+_REACTIONS: dict[str, tuple[str, str, str]] = {
+    "joy": ("I am so glad", "joy", "I am happy about the {topic}."),
+    "sadness": ("I am sorry", "sadness", "It is sad about the {topic}."),
+    "fear": ("I tremble", "fear", "I fear the {topic}, too."),
+    "anger": ("Forgive me", "sadness", "I am sorry for the {topic}."),
+    "disgust": ("They should be ashamed", "anger", "I am angry about the {topic}."),
+    "surprise": ("I had no idea", "surprise", "Wow, what a surprise, the {topic}."),
+    "excitement": ("I can hardly wait", "excitement", "I want to see the {topic}."),
+    "frustration": ("I am sick of this", "frustration", "I am tired of the {topic}."),
+    "power": ("I am proud of you", "joy", "I am happy about the {topic}."),
+    "calm": ("Then I can rest", "calm", "It is quiet about the {topic}."),
+    "neutral": ("Well", "neutral", "Let us speak of the {topic}."),
 }
 
 
@@ -161,10 +163,10 @@ def respond(context: Sequence[Mapping[str, str]], persona: Mapping[str, str], co
     labels = [*(names[feeling] for feeling in feelings), *corpus_labels(corpus)]
     labels = list(dict.fromkeys(labels))[: len(WEIGHTS)]
     seen = dict(zip(labels, WEIGHTS, strict=True))
-    mine, reply = _REACTIONS[feelings[0]]
+    thought, mine, reply = _REACTIONS[feelings[0]]
     topic = next((t for turn in reversed(context) if (t := topic_of(turn["text"])) != "news"), "news")
     return (
-        f"<think>That sounds {labels[0]}.</think>\n"
+        f"<think>{thought}. That sounds {labels[0]}.</think>\n"
         f"{{'last_emotions': {seen!r}, 'my_emotions': {{{names[mine]!r}: 0.8}}, "
         f"'my_output': {reply.format(topic=topic)!r}}}"
     )
