@@ -99,10 +99,10 @@ def _steps(stage: str, entries: Sequence[dict[str, Any]]) -> Iterator[dict[str, 
 def _whole(folder: Path, stage: str, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     seconds = read_state(folder).get(stage, {}).get("seconds")
     usage = read_usage(folder / stage / "usage.json")
-    waited = [usage.get("to_first_step"), usage.get("after_last_step")]
+    before, after = usage.get("to_first_step"), usage.get("after_last_step")
     tokens, rate = sum(entry["data"].get("train/global_tokens", 0) for entry in entries[1:]), None
-    if tokens and seconds is not None and None not in waited:
-        rate = tokens / max(seconds - sum(waited), 1e-9)
+    if tokens and None not in (seconds, before, after):
+        rate = tokens / max(seconds - before - after, 1e-9)
     return {
         "stage": stage, "step": entries[-1]["step"], "tokens_per_second": rate, "seconds": seconds,
         "memory_gib": _memory(entries), "agreement": None,

@@ -3,11 +3,11 @@
 It never sees a gold label and reads the last line alone, by a list of cues: what was got or not got, and
 whether that is a good thing. And it is timid: it names a strong feeling (fear, anger, disgust, surprise, ...)
 only where the speaker exclaims, else joy or sadness. So it is wrong in a systematic way, which the reward of
-RL can correct: what it knows it says too seldom. It thinks first what one would say to the speaker, then names
-the emotion: a base that has read dialogues knows the one, and comes to the other through it. It always names
-three labels with the same weights: what a model never saw in the cold start it cannot sample, and what it
-cannot sample RL cannot choose. Its answers keep the output rule; they are no match for an expert LLM and no
-claim of the paper rests on them.
+RL can correct: what it knows it says too seldom. It thinks first what one would say to the speaker, then
+names the emotion: a base that has read dialogues knows the one, and comes to the other through it. It always
+names three labels with the same weights: what a model never saw in the cold start it cannot sample, and what
+it cannot sample RL cannot choose. Its answers keep the output rule; they are no match for an expert LLM and
+no claim of the paper rests on them.
 """
 
 from __future__ import annotations
