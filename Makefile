@@ -3,7 +3,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SETUP = $(PYTHON) launch/setup_env.py
 UNIT = -m pytest -m "not stack" -n 2
-COVER = $(addprefix --cov=,advantage bench data_prep launch recipe rewards) --cov-report=term:skip-covered
+COVER = $(addprefix --cov=,advantage bench data_prep integrations launch recipe rewards) --cov-report=term:skip-covered
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
 VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SEEDS RUN RUNS PORT \
