@@ -3,11 +3,11 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SETUP = $(PYTHON) launch/setup_env.py
 UNIT = -m pytest -m "not stack" -n 2
-COVER = $(addprefix --cov=,advantage bench data_prep launch recipe rewards) --cov-report=term:skip-covered
+COVER = $(addprefix --cov=,advantage bench data_prep integrations launch recipe rewards) --cov-report=term:skip-covered
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
 VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SEEDS RUN RUNS PORT \
-  A B JUDGE ROWS ROW DATA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS
+  A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
 need = $(if $($1),"$$$1",$(error $1=... is missing))
 option = $(if $($2),$1 "$$$2")
@@ -43,8 +43,8 @@ smoke-gpu: setup ## one small turn on a real GPU in ten minutes, and a file for 
 download: setup ## MELD and EmoryNLP from their authors' repository, checked: make download RAW_DIR=...
 	@$(PY) -m data_prep.download $(call need,RAW_DIR)
 
-data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [EXPERT=mixed] [TOKENIZER=folder [MAX_PROMPT_LENGTH=n]]
-	@$(PY) -m data_prep.prepare $(call option,--raw-dir,RAW_DIR) $(call option,--expert,EXPERT) $(call option,--tokenizer,TOKENIZER) $(call option,--max-prompt-length,MAX_PROMPT_LENGTH) --out-dir $(call need,OUT_DIR)
+data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [CORPORA="meld dailydialog"] [EXPERT=mixed] [TOKENIZER=folder [MAX_PROMPT_LENGTH=n]]
+	@$(if $(CORPORA),$(call add_words,CORPORA)) $(PY) -m data_prep.prepare $(call option,--raw-dir,RAW_DIR) $(call option,--expert,EXPERT) $(call option,--tokenizer,TOKENIZER) $(call option,--max-prompt-length,MAX_PROMPT_LENGTH) --out-dir $(call need,OUT_DIR) $(if $(CORPORA),--corpora)
 
 leakage: setup ## test text that stands in training text: make leakage RAW_DIR=...
 	@$(PY) -m data_prep.leakage --raw-dir $(call need,RAW_DIR)

@@ -29,7 +29,7 @@ from data_prep.corpora import SPLITS, find_corpora
 from data_prep.files import sha256, write_text
 from data_prep.leakage import MIN_CHARACTERS, NEAR
 from data_prep.prompt import load_templates
-from rewards.labels import LABELS
+from rewards.labels import corpus_labels, known_corpora
 
 NAME = "data_card.html"
 _COLOURS = {"train": "#2b6cb0", "dev": "#dd8a2e", "test": "#3a9a5c"}
@@ -92,7 +92,7 @@ def write_card(
     count = None if tokenizer is None else _token_counter(tokenizer)
     parts, personas = survey(folder, count)
     overlaps = _read_json(folder / "leakage.json")
-    corpora_there = [name for name in LABELS if any(part.corpus == name for part in parts)]
+    corpora_there = [name for name in known_corpora() if any(part.corpus == name for part in parts)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
@@ -101,7 +101,7 @@ def write_card(
         heat_maps = _heat_maps(overlaps) if overlaps else []
     page = environment.get_template("card.html.j2").render(
         parts=parts,
-        labels=LABELS,
+        labels=known_corpora(),
         corpora=corpora_there,
         summary=summary,
         share_above=share_above,
@@ -129,7 +129,7 @@ def survey(folder: Path, count_tokens: Any = None) -> tuple[list[Part], dict[str
         count_tokens: list of chat prompts -> list of their lengths; None leaves tokens out.
 
     Returns:
-        The parts that have rows, by corpus in the order of ``LABELS`` and by split; and corpus -> personas.
+        The parts that have rows, by corpus (as in `known_corpora`) and by split; and corpus -> personas.
     """
     written = _read_json(folder / "personas.json") or {}
     parts: dict[tuple[str, str], Part] = {}
@@ -164,7 +164,7 @@ def survey(folder: Path, count_tokens: Any = None) -> tuple[list[Part], dict[str
             for i, people in zip(first, played, strict=True):
                 known = written.get(f"{sources[i]}:{split}:{dialogues[i]}", {})
                 _add_personas(personas.setdefault(sources[i], Personas()), people, known)
-    order = {name: i for i, name in enumerate(LABELS)}
+    order = {name: i for i, name in enumerate(known_corpora())}
     return sorted(parts.values(), key=lambda p: (order[p.corpus], SPLITS.index(p.split))), personas
 
 
@@ -268,7 +268,7 @@ def _figures(parts: Sequence[Part]) -> list[str]:
     """The pictures of one corpus: labels, contexts, prompts."""
     corpus = parts[0].corpus
     made = [
-        _label_bars(parts, LABELS[corpus]),
+        _label_bars(parts, corpus_labels(corpus)),
         _histogram(parts, "contexts", "context", "utterances"),
         _histogram(parts, "characters", "prompt", "characters"),
     ]

@@ -26,8 +26,9 @@ _PAUSE = 1.0  # seconds before the second attempt, doubled before every further 
 IEMOCAP = """IEMOCAP cannot be downloaded by a program. To use it:
   1. ask for the release at https://sail.usc.edu/iemocap/iemocap_release.htm (a licence form);
   2. unpack it, so that {raw_dir}/iemocap/Session1/dialog/transcriptions and .../EmoEvaluation are
-     there, up to Session5 (sound and video are not needed);
-  3. write {raw_dir}/iemocap_split.json: {{"train": ["Ses01F_impro01", ...], "dev": [...], "test": [...]}}."""
+     there, up to Session5 (sound and video are not needed).
+The usual split comes with this project; {raw_dir}/iemocap_split.json takes its place:
+  {{"train": ["Ses01F_impro01", ...], "dev": [...], "test": [...]}}."""
 
 
 class DownloadError(ValueError):

@@ -190,7 +190,7 @@ def main() -> int:
         "--raw-dir", help="folder with meld/, emorynlp/ or iemocap/; default: made-up samples"
     )
     parser.add_argument("--out-dir", required=True)
-    parser.add_argument("--corpora", nargs="*", help="default: all that the folder holds")
+    parser.add_argument("--corpora", nargs="*", help="default: those of the paper that are there")
     parser.add_argument("--prompts-dir", help="folder with your own system.txt and user.txt")
     parser.add_argument("--expert", default="offline", help="who writes the personas: a file of conf/expert")
     parser.add_argument("--tokenizer", help="folder of a tokenizer: the data card then counts tokens, too")

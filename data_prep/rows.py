@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.files import commit, part_of
-from rewards.labels import LABELS, heaviest
+from rewards.labels import heaviest, known_corpora
 
-_ALL_LABELS = sorted({label for labels in LABELS.values() for label in labels})
+_ALL_LABELS = sorted({label for labels in known_corpora().values() for label in labels})
 _TURN = pa.struct([("speaker", pa.string()), ("text", pa.string())])
 _PERSONA = pa.struct([("name", pa.string()), ("profile", pa.string())])
 

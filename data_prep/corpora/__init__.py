@@ -1,8 +1,9 @@
-"""The corpora below one folder, found and read: a module here for every name in `rewards.labels.LABELS`.
+"""The corpora below one folder, found and read: a module for every name in `rewards.labels.known_corpora`.
 
 A module says where its files lie (``LAYOUT``, for messages) and finds them: ``find(raw_dir, root)`` is
-given the folder of all corpora and the corpus's own, and returns a `Found`. Any corpus may be absent.
-To add one: its labels in `rewards.labels`, a module of its name here, a test.
+given the folder of all corpora and the corpus's own, and returns a `Found`. Any corpus may be absent, and any
+may lie there as tables instead (`tables`). To add one: its labels in `rewards.labels`, a module of its name
+here, a test; or a package of your own with an entry point of the group `self_emo.corpora`.
 """
 
 from __future__ import annotations
@@ -13,45 +14,46 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from data_prep.corpora import tables
 from data_prep.corpora.dialogue import DataError, Dialogue
 from data_prep.corpora.found import SPLITS, Found
-from rewards.labels import LABELS
+from rewards.labels import LABELS, OTHERS, known_corpora, plugin_corpora
 
 __all__ = ["SPLITS", "DataError", "Dialogue", "Found", "find_corpora", "read_corpora"]
 
-_READERS: dict[str, Any] = {name: import_module(f"data_prep.corpora.{name}") for name in LABELS}
+_READERS: dict[str, Any] = {name: import_module(f"data_prep.corpora.{name}") for name in LABELS | OTHERS}
 
 
 def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> dict[str, Found]:
-    """The corpora that are there, in the order of ``LABELS``; a folder's case does not matter.
+    """The corpora that are there, in the order of `known_corpora`; a folder's case does not matter.
 
     Args:
         raw_dir: the folder with a folder for each corpus.
-        corpora: look for these only, and require them; None or empty takes what is there, a word is one.
+        corpora: look for these only, and require them, a word is one; None or empty takes what is there of
+            the paper's three (``LABELS``).
 
     Raises:
         DataError: no such folder, no known corpus in it, one asked for is absent, one lacks a file, or
             stands there twice.
+        ValueError: a package's corpus cannot be used.
     """
     raw_dir = Path(raw_dir)
     if not raw_dir.is_dir():
         wanted = f"set RAW_DIR=... to the folder that holds {_looked_for(LABELS)}"
         raise DataError(raw_dir, None, "no such folder", wanted)
     asked = (corpora,) if isinstance(corpora, str) else tuple(corpora or LABELS)
-    unknown = [name for name in asked if name not in LABELS]
+    known = known_corpora()
+    unknown = [name for name in asked if name not in known]
     if unknown:
-        raise DataError(raw_dir, None, f"unknown corpus {unknown[0]!r}", f"choose among {', '.join(LABELS)}")
-    folders = {name: _folder(raw_dir, name) for name in LABELS if name in asked}
+        raise DataError(raw_dir, None, f"unknown corpus {unknown[0]!r}", f"choose among {', '.join(known)}")
+    folders = {name: _folder(raw_dir, name) for name in known if name in asked}
     absent = [name for name, folder in folders.items() if folder is None]
     if len(absent) == len(folders) or (corpora and absent):
-        looked_for = _looked_for(absent or LABELS)
-        raise DataError(
-            raw_dir,
-            None,
-            f"found no {looked_for}",
-            "make download RAW_DIR=... fetches MELD and EmoryNLP, and says how to get IEMOCAP",
-        )
-    return {name: _READERS[name].find(raw_dir, folder) for name, folder in folders.items() if folder}
+        remedy = "make download RAW_DIR=... fetches MELD and EmoryNLP, and says how to get IEMOCAP"
+        if not LABELS.keys() & set(absent):
+            remedy = "unpack the release there, or leave it out of the corpora"
+        raise DataError(raw_dir, None, f"found no {_looked_for(absent)}", remedy)
+    return {name: _find(name, raw_dir, folder) for name, folder in folders.items() if folder}
 
 
 def read_corpora(
@@ -80,4 +82,21 @@ def _folder(raw_dir: Path, name: str) -> Path | None:
 
 
 def _looked_for(names: Sequence[str] | dict[str, Any]) -> str:
-    return " or ".join(_READERS[name].LAYOUT for name in names)
+    return " or ".join(_reader(name).LAYOUT for name in names)
+
+
+def _reader(name: str) -> Any:
+    return _READERS.get(name) or plugin_corpora()[name]
+
+
+def _find(name: str, raw_dir: Path, folder: Path) -> Found:
+    """A corpus in the form of its release or as tables, whichever lies there."""
+    as_tables = tables.find(name, folder) if name in _READERS else None
+    if as_tables is None:
+        return _reader(name).find(raw_dir, folder)
+    try:
+        _reader(name).find(raw_dir, folder)
+    except DataError:  # the release is not there, as it should be
+        return as_tables
+    problem = f"both the release of {name} and tables ({as_tables.paths()[0].name})"
+    raise DataError(folder, None, problem, "move one of the two away")

@@ -18,8 +18,8 @@ from data_prep.corpora.text import clean_name, clean_text
 from rewards.labels import corpus_labels
 
 __all__ = [
-    "DataError", "Dialogue", "Row", "Utterance", "clean_name", "clean_text", "corpus_label", "csv_rows",
-    "read_csv_dialogues", "text_lines", "whole_number",
+    "MOST_BYTES", "MOST_PEOPLE", "MOST_TURNS", "DataError", "Dialogue", "Row", "Utterance", "clean_name",
+    "clean_text", "corpus_label", "csv_rows", "read_csv_dialogues", "text_lines", "whole_number",
 ]  # fmt: skip
 
 
@@ -62,7 +62,7 @@ class Row:
 
 #: Bytes of a line of a CSV file, digits of an id, people and utterances of a dialogue: far above what any
 #: release has, and a bound on the memory that a broken file takes.
-_MOST_BYTES, _MOST_DIGITS, _MOST_PEOPLE, _MOST_TURNS = 1_000_000, 18, 200, 2_000
+MOST_BYTES, MOST_DIGITS, MOST_PEOPLE, MOST_TURNS = 1_000_000, 18, 200, 2_000
 
 
 def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Iterator[tuple[int, str]]:
@@ -115,7 +115,7 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     Raises:
         DataError: empty file, a column missing or doubled, too few or too many fields, broken quotes.
     """
-    reader = csv.reader((line for _, line in text_lines(path, most=_MOST_BYTES)), strict=True)
+    reader = csv.reader((line for _, line in text_lines(path, most=MOST_BYTES)), strict=True)
     try:
         header = [cell.strip() for cell in next((cells for cells in reader if cells), [])]
         if not any(header):
@@ -160,7 +160,7 @@ def whole_number(row: Row, column: str) -> int:
     """The id in a cell, a whole number from 0 on; anything else (``1.0`` too) is a DataError."""
     cell = row.cells[column].strip()
     # Not int() alone: it also takes "1_0", "-1" and digits of other scripts, and no more than 4,300 digits.
-    if not (cell.isascii() and cell.isdigit()) or len(cell) > _MOST_DIGITS:
+    if not (cell.isascii() and cell.isdigit()) or len(cell) > MOST_DIGITS:
         shown = repr(cell) if len(cell) <= 40 else f"{cell[:40]!r}..."
         raise row.error(f"{column} {shown} is not a whole number", "restore the id from the original release")
     return int(cell)
@@ -233,9 +233,9 @@ def read_csv_dialogues(
                 )
             turns[number] = (row.line, _utterance(row, number, corpus, speaker_of))
             people.add(turns[number][1].speaker)
-            if len(turns) > _MOST_TURNS or len(people) > _MOST_PEOPLE:
+            if len(turns) > MOST_TURNS or len(people) > MOST_PEOPLE:
                 raise row.error(
-                    f"a dialogue of more than {_MOST_TURNS:,} utterances or {_MOST_PEOPLE} people",
+                    f"a dialogue of more than {MOST_TURNS:,} utterances or {MOST_PEOPLE} people",
                     "restore the ids of the dialogues from the original release",
                 )
         yield Dialogue(

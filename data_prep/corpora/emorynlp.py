@@ -45,10 +45,15 @@ def read_split(path: str | Path, split: str) -> Iterator[Dialogue]:
     Raises:
         DataError: anything in the file that cannot be used; names file, line and remedy.
     """
-    return read_csv_dialogues(path, split, "emorynlp", ("Season", "Episode", "Scene_ID"), _speaker)
+    return read_csv_dialogues(path, split, "emorynlp", ("Season", "Episode", "Scene_ID"), speaker_of)
 
 
-def _speaker(row: Row) -> str:
+def speaker_of(row: Row) -> str:
+    """The speakers in a row's cell, such as ``['Monica Geller']``, as one.
+
+    Raises:
+        DataError: the cell is no list of names.
+    """
     cell = row.cells["Speaker"]
     if not _LIST.fullmatch(cell):
         raise _no_speakers(row, cell)

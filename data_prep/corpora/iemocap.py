@@ -2,6 +2,8 @@
 
 The release is under a signed licence, so this reader was written from its published description. It looks
 only at the files that the split names; stray files of an unpacked archive do not disturb it.
+
+The usual split lies beside this module: Session 5 is the test split, twelve dialogues of the others are dev.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from data_prep.corpora.dialogue import DataError, Dialogue, Utterance, clean_tex
 from data_prep.corpora.found import SPLITS, Found
 
 SPLIT_FILE = "iemocap_split.json"
-LAYOUT = f"iemocap/Session{{1..5}} with {SPLIT_FILE}"
+LAYOUT = "iemocap/Session{1..5}"
+_USUAL_SPLIT = Path(__file__).with_name(SPLIT_FILE)
 CODES = {
     "hap": "happy",
     "sad": "sad",
@@ -39,7 +42,7 @@ _UNTIMED = re.compile(r"(?:[FM]\s*:|Ses\d\d[FM]_\w+\s*[:\s])\s*(?!\[\s*[\d.-])\S
 _SUMMARY = re.compile(r"\[[^\]]*\]\s+(?P<id>\S+)\s+(?P<code>[A-Za-z]{3})(?:\s+\[[^\]]*\])?\s*", re.ASCII)
 _EVALUATOR = re.compile(r"C-E\d+:\s*(?P<categories>[^(]*?)\s*(?:\(.*\)?)?", re.ASCII | re.DOTALL)
 #: What evaluators call the six classes.
-_CATEGORIES = {
+CATEGORIES = {
     "happiness": "happy",
     "sadness": "sad",
     "neutral": "neutral",
@@ -52,21 +55,15 @@ _RELEASE = "restore the file from the IEMOCAP release"
 
 
 def find(raw_dir: Path, root: Path) -> Found:
-    """The release, with its split file next to or inside the folder.
+    """The release, by the split file next to or inside the folder, else by the usual split.
 
     Raises:
-        DataError: there is no split file.
+        DataError: no session is there.
     """
+    if not any((root / f"Session{number}").is_dir() for number in range(1, 6)):
+        raise DataError(root, None, "no Session1 to Session5 in it", "unpack the whole release there")
     places = (raw_dir / SPLIT_FILE, root / SPLIT_FILE)
-    split_file = next((path for path in places if path.is_file()), None)
-    if split_file is None:
-        raise DataError(
-            root,
-            None,
-            "no split file for IEMOCAP",
-            f"put the dialogue ids of train, dev and test into {places[0]} or {places[1]}, or leave "
-            "iemocap out",
-        )
+    split_file = next((path for path in places if path.is_file()), _USUAL_SPLIT)
 
     def paths() -> list[Path]:
         found = dialogue_files(root, load_splits(split_file), split_file)
@@ -270,7 +267,7 @@ def _read_votes(path: Path) -> dict[str, dict[str, int]]:
             turn_id = found["id"]
         elif turn_id and (line := _EVALUATOR.fullmatch(raw.strip())):
             for name in {part.strip().casefold() for part in line["categories"].split(";")}:
-                if label := _CATEGORIES.get(name):
+                if label := CATEGORIES.get(name):
                     mine = votes.setdefault(turn_id, {})
                     mine[label] = mine.get(label, 0) + 1
     return votes

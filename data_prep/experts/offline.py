@@ -93,6 +93,11 @@ _NAMES: dict[str, dict[str, str]] = {
         "surprise": "Joyful", "excitement": "Joyful", "frustration": "Mad", "joy": "Joyful",
         "power": "Powerful", "calm": "Peaceful", "neutral": "Neutral",
     },
+    "dailydialog": {
+        "anger": "anger", "sadness": "sadness", "fear": "fear", "disgust": "disgust",
+        "surprise": "surprise", "excitement": "happiness", "frustration": "anger", "joy": "happiness",
+        "power": "happiness", "calm": "no emotion", "neutral": "no emotion",
+    },
 }  # fmt: skip
 
 #: To each feeling: what comes to mind, the teacher's own feeling, and its reply about {topic}.

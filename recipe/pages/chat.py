@@ -29,7 +29,7 @@ from data_prep.rows import make_row, read_rows
 from data_prep.sample_dialogues import sample_corpora
 from recipe.run.files import checkpoint_folders, named_checkpoint, read_config, run_folder
 from recipe.run.shortcuts import CONF, expand
-from rewards.labels import LABELS
+from rewards.labels import corpus_labels, known_corpora
 from rewards.parse import parse_output
 
 _PAGE = Path(__file__).with_name("chat.html")
@@ -165,13 +165,13 @@ def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str], key: str
     def choices() -> dict[str, Any]:
         return {
             "checkpoints": [checkpoint.name for checkpoint in checkpoints],
-            "corpora": LABELS,
+            "corpora": known_corpora(),
             "personas": checkpoints[0].personas,
         }
 
     @app.post("/answer")
     def answer(question: Question) -> StreamingResponse:
-        if question.corpus not in LABELS or question.checkpoint >= len(checkpoints):
+        if question.corpus not in known_corpora() or question.checkpoint >= len(checkpoints):
             raise HTTPException(422, "no such corpus or checkpoint")
         checkpoint, client = checkpoints[question.checkpoint], clients[question.checkpoint]
         try:
@@ -199,7 +199,7 @@ def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str], key: str
             except openai.OpenAIError as error:
                 yield json.dumps({"error": f"the model's server failed: {error}"}) + "\n"
                 return
-            yield json.dumps({"answer": asdict(parse_output(text, LABELS[question.corpus]))}) + "\n"
+            yield json.dumps({"answer": asdict(parse_output(text, corpus_labels(question.corpus)))}) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
@@ -215,7 +215,7 @@ def fitted_prompt(question: Question, checkpoint: Checkpoint) -> list[dict[str, 
     from recipe.models.fit_prompts import fit_rows
 
     context = [turn.model_dump() for turn in question.context]
-    persona, labels = question.persona.model_dump(), LABELS[question.corpus]
+    persona, labels = question.persona.model_dump(), corpus_labels(question.corpus)
     templates = load_templates(checkpoint.config.prompts.dir)
     row = make_row(
         corpus=question.corpus,

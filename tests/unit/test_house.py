@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("recipe", "rewards", "advantage", "data_prep", "conf", "launch", "bench")
+PACKAGES = ("recipe", "rewards", "advantage", "data_prep", "conf", "launch", "bench", "integrations")
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 
 

@@ -37,6 +37,7 @@ PLANTED = {
         ("recipe/steps/rl.py", "from recipe.on_verl.trainer import SelfEmoTaskRunner"),
         ("recipe/run/preflight.py", "def late():\n    import recipe.on_verl.estimator"),
     ],
+    "integrations-from-maths": [("integrations/trl/self_grpo.py", "import recipe.buffer")],
     "settings": [("conf/__init__.py", "from rewards.labels import LABELS")],
 }
 

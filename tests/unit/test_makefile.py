@@ -151,6 +151,11 @@ def test_args_come_with_the_other_values(make):
     assert call == ["-m", "recipe.main", "NAME=my run", "run.seed=2", "run.resume=true"]
 
 
+def test_corpora_come_behind_the_other_values(make):
+    (call,) = make("data", f"OUT_DIR={NASTY}", "CORPORA=meld dailydialog")
+    assert call == ["-m", "data_prep.prepare", "--out-dir", NASTY, "--corpora", "meld", "dailydialog"]
+
+
 @pytest.mark.parametrize("names", [["a", "runs/b"], ["a b", "it's"], ["a"], [NASTY, "b"]])
 def test_make_report_takes_several_runs(make, names):
     """make itself knows the last RUN= alone."""

@@ -252,7 +252,7 @@ def test_rows_that_do_not_stand_together_are_grouped_all_the_same(tmp_path):
 
 def test_a_missing_file_is_an_error_before_anything_is_written(tmp_path):
     raw_dir = write_meld(tmp_path / "raw", ["Hi,Ann,joy,0,0\n"])
-    (raw_dir / "iemocap").mkdir()
+    (raw_dir / "iemocap/Session1").mkdir(parents=True)
     (raw_dir / "iemocap_split.json").write_text('{"train": [], "dev": [], "test": ["Ses05F_impro01"]}')
     with pytest.raises(DataError, match="Session5: no such session, but split 'test' names 'Ses05F_impro01'"):
         prepare(raw_dir, tmp_path / "out")

@@ -293,8 +293,8 @@ def test_feelings_that_the_corpus_has_no_word_for_make_no_label():
 
 
 def test_an_unknown_corpus_is_an_error():
-    with pytest.raises(ValueError, match="dailydialog.*meld"):
-        compute_score("dailydialog", text({"joy": 1.0}), {"joy": 1.0})
+    with pytest.raises(ValueError, match="nobodys.*meld"):
+        compute_score("nobodys", text({"joy": 1.0}), {"joy": 1.0})
     with pytest.raises(ValueError):
         corpus_labels("MELD")
 

@@ -476,12 +476,34 @@ def test_a_split_file_alone_is_no_iemocap(tmp_path):
     assert list(find_corpora(tmp_path)) == ["meld"]
 
 
-def test_iemocap_without_split_file_names_the_remedy_unless_left_out(tmp_path):
+def test_the_usual_split_is_there_and_a_file_takes_its_place(tmp_path):
+    usual = iemocap.load_splits(Path(iemocap.__file__).with_name("iemocap_split.json"))
+    dev = {
+        "Ses01M_impro01", "Ses01M_script03_1", "Ses02F_impro02", "Ses02F_impro07", "Ses02M_script01_2",
+        "Ses03F_impro01", "Ses03M_impro02", "Ses03M_impro08a", "Ses03M_script02_2", "Ses03M_script03_2",
+        "Ses04F_impro07", "Ses04F_script02_1",
+    }  # fmt: skip
+    assert {split: len(ids) for split, ids in usual.items()} == {"train": 108, "dev": 12, "test": 31}
+    assert set(usual["dev"]) == dev
+    assert all(name.startswith("Ses05") == (split == "test") for split in usual for name in usual[split])
+    for name in sum(usual.values(), []):
+        simple_dialogue(tmp_path / "iemocap", name)
+    found = [(d.split, d.dialogue_id) for d in read_corpora(tmp_path, ["iemocap"])]
+    assert found == [(split, name) for split in usual for name in usual[split]]
+    own = {"train": ["Ses01F_impro02"], "dev": ["Ses01F_impro01"], "test": []}
+    write(tmp_path / "iemocap_split.json", json.dumps(own))
+    assert [d.split for d in read_corpora(tmp_path, ["iemocap"])] == ["train", "dev"]
+
+
+def test_an_incomplete_or_empty_iemocap_names_the_remedy_unless_left_out(tmp_path):
     write_meld(tmp_path)
     simple_dialogue(tmp_path / "iemocap", "Ses01F_impro01")
-    with pytest.raises(DataError, match=r"no split file for IEMOCAP. Remedy: put .*iemocap_split.json"):
+    with pytest.raises(DataError, match=r"names dialogue 'Ses01F_impro02', but there is no .*complete the"):
         read_corpora(tmp_path)
     assert list(find_corpora(tmp_path, ["meld"])) == ["meld"]
+    (tmp_path / "iemocap/Session1").rename(tmp_path / "iemocap/Sessions")
+    with pytest.raises(DataError, match="iemocap: no Session1 to Session5 in it. Remedy: unpack"):
+        find_corpora(tmp_path)
 
 
 def test_missing_corpora_say_what_was_looked_for(tmp_path):
@@ -494,8 +516,8 @@ def test_missing_corpora_say_what_was_looked_for(tmp_path):
         DataError, match=r"found no emorynlp/emorynlp_\{train,dev,test\}_final.csv \(or .*download"
     ):
         read_corpora(tmp_path, ["meld", "emorynlp"])
-    with pytest.raises(DataError, match="unknown corpus 'dailydialog'"):
-        read_corpora(tmp_path, ["dailydialog"])
+    with pytest.raises(DataError, match="unknown corpus 'dailydialogue'.*dailydialog"):
+        read_corpora(tmp_path, ["dailydialogue"])
     (tmp_path / "meld/dev_sent_emo.csv").unlink()
     with pytest.raises(DataError, match=r"dev_sent_emo.csv: no such file"):
         read_corpora(tmp_path)

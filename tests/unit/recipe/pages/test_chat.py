@@ -13,7 +13,7 @@ from data_prep.rows import write_rows
 from recipe.models import tiny
 from recipe.pages import chat
 from recipe.run.shortcuts import CONF
-from rewards.labels import LABELS
+from rewards.labels import known_corpora
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_the_page_and_its_choices(client):
     assert "Talk with a persona" in client.get("/").text
     assert client.get("/choices").json() == {
         "checkpoints": ["tiny"],
-        "corpora": {name: list(labels) for name, labels in LABELS.items()},
+        "corpora": {name: list(labels) for name, labels in known_corpora().items()},
         "personas": [{"name": "Mira", "profile": "Plain-spoken."}],
     }
 

@@ -358,7 +358,7 @@ def test_the_address_of_a_dashboard_is_for_submitting(configured, monkeypatch):
 # ---- data and prompts ----
 
 
-@pytest.mark.parametrize("corpus", ["meld", "emorynlp", "iemocap"])
+@pytest.mark.parametrize("corpus", ["meld", "emorynlp", "iemocap", "dailydialog"])
 def test_one_corpus_or_all(composed, corpus):
     assert composed().corpora is None
     assert list(composed(f"corpus={corpus}").corpora) == [corpus]
@@ -369,7 +369,7 @@ def test_raw_dir_without_a_corpus(configured, tmp_path):
     (tmp_path / "raw").mkdir()
     refused(configured(f"raw_dir={tmp_path / 'raw'}"), "found no meld/", "Remedy", error=DataError)
     refused(configured(f"raw_dir={tmp_path / 'none'}"), "no such folder", error=DataError)
-    refused(configured("corpora=[dailydialog]"), "unknown corpus 'dailydialog'", error=DataError)
+    refused(configured("corpora=[nobodys]"), "unknown corpus 'nobodys'", error=DataError)
 
 
 def test_prompts_that_are_missing(configured, tmp_path):

@@ -1,0 +1,1 @@
+"""The three test splits as tasks of lm-evaluation-harness."""

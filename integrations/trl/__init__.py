@@ -1,0 +1,1 @@
+"""SELF-GRPO on TRL's GRPOTrainer."""
