@@ -101,7 +101,7 @@ def _whole(folder: Path, stage: str, entries: Sequence[dict[str, Any]]) -> dict[
     usage = read_usage(folder / stage / "usage.json")
     before, after = usage.get("to_first_step"), usage.get("after_last_step")
     tokens, rate = sum(entry["data"].get("train/global_tokens", 0) for entry in entries[1:]), None
-    if tokens and None not in (seconds, before, after):
+    if tokens and seconds is not None and before is not None and after is not None:
         rate = tokens / max(seconds - before - after, 1e-9)
     return {
         "stage": stage, "step": entries[-1]["step"], "tokens_per_second": rate, "seconds": seconds,
