@@ -23,7 +23,7 @@ from data_prep.files import cache_dir, sha256, write_folder
 from data_prep.sample_lines import ANSWERS, FEELINGS, LEAD_INS, NAMES, UNLABELLED_GOT, Line, LineWriter
 
 #: Utterances of all corpora together.
-DEFAULT_SIZES = {"train": 2100, "dev": 400, "test": 1200}
+DEFAULT_SIZES = {"train": 4200, "dev": 400, "test": 1200}
 _FIRST = str.split("Ada Bela Cyd Dario Elif Femi Gil Hana Ivo Jun Kofi Lena Mira Nils Orla Paz")
 _LAST = str.split("Abt Brook Castel Dorn Evans Fuchs")
 

@@ -1,18 +1,19 @@
-"""A stand-in for expert LLMs that needs no network: a weak teacher without noise, labelled as what it is.
+"""A stand-in for expert LLMs that needs no network: a weak, timid teacher, labelled as what it is.
 
 It never sees a gold label and reads the last line alone, by a list of cues: what was got or not got, and
-whether that is a good thing. And it is timid: it names a strong feeling (fear, anger, disgust, surprise, ...)
-only where the speaker exclaims, else joy or sadness. So it is wrong in a systematic way, which the reward of
-RL can correct: what it knows it says too seldom. It thinks first what one would say to the speaker, then
-names the emotion: a base that has read dialogues knows the one, and comes to the other through it. It always
-names three labels with the same weights: what a model never saw in the cold start it cannot sample, and what
-it cannot sample RL cannot choose. Its answers keep the output rule; they are no match for an expert LLM and
-no claim of the paper rests on them.
+whether that is a good thing. It dares to name a strong feeling (fear, anger, disgust, surprise, ...) in one
+of three lines that show it, drawn by a checksum, and says joy or sadness in the others. So what it says is
+mostly wrong in a systematic way, and what is right stays likely enough for RL to sample it and to raise it.
+It thinks first what one would say to the speaker, then names the emotion: a base that has read dialogues
+knows the one, and comes to the other through it. It always names three labels with the same weights, since
+what a model never saw in the cold start it cannot sample. Its answers keep the output rule; they are no
+match for an expert LLM and no claim of the paper rests on them.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -133,7 +134,7 @@ def _first_feeling(text: str, words: Sequence[str]) -> str:
     if not (got or missed) or _STRANGERS & set(words):
         return "neutral"
     good = (-1 if missed else 1) * (-1 if _ILLS & set(words) else 1)
-    if text.endswith("!"):  # timid: a strong feeling is named only where somebody exclaims
+    if zlib.crc32(text.encode()) % 3 == 0:  # timid: a strong feeling is named now and then only
         for cues, feelings in _WAYS:
             if cues & set(words):
                 return feelings[good]

@@ -41,16 +41,19 @@ def test_what_it_reads(text, feeling):
 
 
 @pytest.mark.parametrize(
-    ("timid", "plain"),
+    ("line", "strong", "plain"),
     [
-        ("Tomorrow I will get the fine", "sadness"),
-        ("Because of you, I got the fine", "sadness"),
-        ("In secret they gave the job to us", "joy"),
+        ("Tomorrow {} got the fine", "fear", "sadness"),
+        ("Because of you, {} got the fine", "anger", "sadness"),
+        ("In secret they gave the job to {}", "surprise", "joy"),
     ],
 )
-def test_it_is_timid(timid, plain):
-    """Wrong in one way, for all lines alike: a strong feeling is named only where somebody exclaims."""
-    assert guess_feelings(timid + ".")[0] == plain != guess_feelings(timid + "!")[0]
+def test_it_is_timid(line, strong, plain):
+    """A strong feeling is named in one of three lines, whoever they are about; in the others its sign alone."""
+    named = [guess_feelings(line.format(f"speaker{i}"))[0] for i in range(600)]
+    assert set(named) == {strong, plain}
+    assert named.count(strong) / 600 == pytest.approx(1 / 3, abs=0.08)
+    assert guess_feelings(line)[0] == guess_feelings(line)[0]
 
 
 @pytest.mark.parametrize("corpus", NAMES)
