@@ -2,8 +2,8 @@
 
 It never sees a gold label and reads the last line alone, by a list of cues: what was got or not got, and
 whether that is a good thing. It dares to name a strong feeling (fear, anger, disgust, surprise, ...) in one
-of three lines that show it, drawn by a checksum, and says joy or sadness in the others. So what it says is
-mostly wrong in a systematic way, and what is right stays likely enough for RL to sample it and to raise it.
+of three lines that show it, drawn by a checksum, and says joy or sadness in the others. So its likeliest
+answer is wrong in one way, and the right one stays likely enough for RL to sample it and to raise it.
 It thinks first what one would say to the speaker, then names the emotion: a base that has read dialogues
 knows the one, and comes to the other through it. It always names three labels with the same weights, since
 what a model never saw in the cold start it cannot sample. Its answers keep the output rule; they are no

@@ -29,7 +29,7 @@ def answer(text, corpus="meld"):
         ("I got the fine.", "sadness"),
         ("I never got the fine.", "joy"),
         ("Tomorrow I will get the fine!", "fear"),
-        ("Because of you, I got the fine!", "anger"),
+        ("Because of you, I got the fine.", "anger"),
         ("Did I get the job?", "neutral"),
         ("Nobody knows yet whether I got the job.", "neutral"),
         ("A stranger got the job!", "neutral"),
@@ -49,7 +49,7 @@ def test_what_it_reads(text, feeling):
     ],
 )
 def test_it_is_timid(line, strong, plain):
-    """A strong feeling is named in one of three lines, whoever they are about; in the others its sign alone."""
+    """A strong feeling is named in one of three lines; in the others its sign alone."""
     named = [guess_feelings(line.format(f"speaker{i}"))[0] for i in range(600)]
     assert set(named) == {strong, plain}
     assert named.count(strong) / 600 == pytest.approx(1 / 3, abs=0.08)
