@@ -31,6 +31,7 @@ def render_card(template: str, metadata: Mapping[str, Any], **values: Any) -> st
     environment.filters["number"] = lambda x, form="%.3f": "–" if x is None else form % x
     environment.filters["interval"] = lambda x: describe_interval(x, "%.3f")
     environment.filters["cell"] = cell
+    environment.filters["code"] = lambda text: " ".join(str(text).replace("`", "'").split())
     front = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True, width=110)
     text = environment.get_template(template).render(names=STAGE_NAMES, measures=MEASURE_NAMES, **values)
     return f"---\n{front}---\n\n{text}"

@@ -87,6 +87,6 @@ def see_replaceable(folder: Path, kind: str, run_id: str) -> None:
     there = {p.relative_to(folder).as_posix(): sha256(p) for p in files_of(folder)}
     if changed := differs(found, there):
         raise ValueError(
-            f"{folder / changed[0]} was changed after it was written, and would be written anew; move {folder} "
-            "away, and put such changes on the hub after the push"
+            f"{folder / changed[0]} was changed after it was written, and would be written anew; move "
+            f"{folder} away, and put such changes on the hub after the push"
         )

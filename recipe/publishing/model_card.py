@@ -61,7 +61,13 @@ def model_card(run: Finished, found: Evidence, repo: str | None, dataset: str | 
         **licence_fields(base.licence, link),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["self-emo", "emotion-recognition-in-conversation", "grpo", "verl", f"arxiv:{citation.ARXIV}"],
+        "tags": [
+            "self-emo",
+            "emotion-recognition-in-conversation",
+            "grpo",
+            "verl",
+            f"arxiv:{citation.ARXIV}",
+        ],
         **({"base_model": base.hub_id, "base_model_relation": "finetune"} if base.hub_id else {}),
         **({"datasets": [dataset]} if dataset else {}),
         "metrics": ["accuracy", "f1"],
@@ -73,6 +79,7 @@ def model_card(run: Finished, found: Evidence, repo: str | None, dataset: str | 
         run=run,
         found=found,
         name=name,
+        place=repo or "path/to/this/folder",
         dataset=dataset,
         config=config,
         base=base,
@@ -84,7 +91,7 @@ def model_card(run: Finished, found: Evidence, repo: str | None, dataset: str | 
         closed=[] if run.made_up else closed_corpora(corpora),
         stages=list(_stages(run.folder, config.flywheel.iterations)),
         baselines=[stage for stage in run.results if stage in BASELINE_NAMES],
-        columns=MEASURE_NAMES | {"macro_f1": "macro F1"},
+        columns={"accuracy": MEASURE_NAMES["accuracy"], "macro_f1": "macro F1"} | MEASURE_NAMES,
         better=_better_baselines(run),
         limits=list(limits(run)),
         example=_example(config, corpora),
@@ -152,8 +159,8 @@ def limits(run: Finished) -> Iterator[str]:
     if run.made_up:
         yield (
             "All its dialogues, those that it was tested on included, are made up by the project's generator "
-            "in the form of the corpora that are named here. Its numbers say nothing about these corpora, about "
-            "people, or about the paper's results."
+            "in the form of the corpora that are named here. Its numbers say nothing about these corpora, "
+            "about people, or about the paper's results."
         )
     if config.profile == "cpu":
         yield "It was trained without a GPU, with settings that are far smaller than the paper's (below)."
@@ -164,19 +171,19 @@ def limits(run: Finished) -> Iterator[str]:
         )
     if (OmegaConf.select(config, "personas.scope") or "dialogue") == "dialogue":
         yield (
-            "The personas in its prompts were made from whole dialogues, at test time their future included, as "
-            "the paper's prompt asks; without such knowledge it may do worse."
+            "The personas in its prompts were made from whole dialogues, at test time their future included, "
+            "as the paper's prompt asks; without such knowledge it may do worse."
         )
     if config.get("test_rows"):
         yield f"At most {config.test_rows} rows of each test split were scored, not the whole."
     yield "One seed: how far other seeds would scatter is not measured here, and no interval covers it."
     yield (
-        "The reward pays for sure answers, and a policy can earn more by being surer without recognising more: "
-        "R at fixed weights, beside R in the table, rises with recognition alone."
+        "The reward pays for sure answers, and a policy can earn more by being surer without recognising "
+        "more: R at fixed weights, beside R in the table, rises with recognition alone."
     )
     yield (
-        "It guesses feelings from the words of written dialogues in English. It must not be used to judge what "
-        "a real person feels, nor where a wrong guess would harm somebody."
+        "It guesses feelings from the words of written dialogues in English. It must not be used to judge "
+        "what a real person feels, nor where a wrong guess would harm somebody."
     )
 
 
@@ -196,7 +203,9 @@ def _example(config: DictConfig, corpora: Sequence[str]) -> str | None:
 def _settings(config: DictConfig) -> Iterator[tuple[str, Any]]:
     for name in _SETTINGS:
         value = OmegaConf.select(config, name)
-        whole: Mapping[str, Any] = {"node": OmegaConf.to_container(value) if OmegaConf.is_config(value) else value}
+        whole: Mapping[str, Any] = {
+            "node": OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        }
         for key, one in flatten(dict(whole)).items():
             if one is not None and not _is_path(one):
                 yield name + key.removeprefix("node"), one

@@ -16,11 +16,15 @@ from data_prep.files import write_json
 from recipe.run.files import read_json
 
 _COPIED = (
-    "*.safetensors", "model.safetensors.index.json", "chat_template.jinja", "tokenizer.json", "tokenizer.model",
-    "vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    "*.safetensors", "model.safetensors.index.json", "chat_template.jinja", "tokenizer.json",
+    "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json",
 )  # fmt: skip
 #: Of a machine: where the model lay, and by which kernels it was trained.
-_OWN = {"_name_or_path", "name_or_path", "is_local", "local_files_only", "attn_implementation", "_attn_implementation"}  # fmt: skip
+_OWN = {
+    "_name_or_path", "name_or_path", "is_local", "local_files_only", "attn_implementation",
+    "_attn_implementation",
+}  # fmt: skip
 #: Of a generation configuration: which tokens mean what; how to sample is the evaluation's.
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version")
 _TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -45,8 +49,8 @@ def write_model(model: Path, target: Path, config: DictConfig) -> None:
     found = read_json(model / "config.json")
     if "auto_map" in found:
         raise ValueError(
-            f"{model / 'config.json'} asks for code of the model's own (auto_map), which this project neither "
-            "runs nor passes on; train a model of an architecture that transformers has"
+            f"{model / 'config.json'} asks for code of the model's own (auto_map), which this project "
+            "neither runs nor passes on; train a model of an architecture that transformers has"
         )
     for path in paths:
         shutil.copyfile(path, target / path.name)
@@ -65,8 +69,8 @@ def write_model(model: Path, target: Path, config: DictConfig) -> None:
 def _see_room(size: int, target: Path) -> None:
     if (free := shutil.disk_usage(target).free) < size:
         raise ValueError(
-            f"the weights take {size / 2**30:.2f} GiB, and the disk of {target.parent} has {free / 2**30:.2f} "
-            "free; free some, and run the same command again"
+            f"the weights take {size / 2**30:.2f} GiB, and the disk of {target.parent} has "
+            f"{free / 2**30:.2f} free; free some, and run the same command again"
         )
 
 
@@ -83,7 +87,7 @@ def _types(model: Path) -> Iterator[str]:
 
 
 def _generation(model: Path, own: dict[str, Any], config: DictConfig) -> dict[str, Any]:
-    """How the evaluation asked: greedily, or by samples at ``evaluate.temperature``; as long as in training."""
+    """How the evaluation asked: greedily, or by samples; answers may be as long as in training."""
     kept = own | read_json(model / "generation_config.json", {})
     found = {name: kept[name] for name in _TOKENS if kept.get(name) is not None}
     evaluate = config.evaluate
@@ -92,11 +96,6 @@ def _generation(model: Path, own: dict[str, Any], config: DictConfig) -> dict[st
     if longest := config.data.get("max_response_length"):
         found["max_new_tokens"] = longest
     return found
-
-
-def sizes_of(folder: Path) -> dict[str, int]:
-    """The files of a folder -> their bytes."""
-    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def parameters_of(model: Path) -> int:
