@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -108,7 +109,10 @@ def push(uploads: Sequence[Upload]) -> Iterator[str]:
         PushError: why, and which of them are on the hub nevertheless.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     api = HfApi(endpoint=_endpoint(), token=token())
     done: list[str] = []
     with _told("the token", done):
@@ -193,7 +197,7 @@ def _free_for(api: HfApi, upload: Upload) -> str | None:
                 f"{upload.repo} is there, and its {mark.NAME} is none of ours; {remedy}"
             ) from None
     if not mark.is_of(found, upload.kind, upload.run_id):
-        raise PushError(f"{upload.repo} is there, and is of another run ; {remedy}")
+        raise PushError(f"{upload.repo} is there, and is of another run; {remedy}")
     there.pop(mark.NAME)
     if changed := mark.differs(found, there):
         raise PushError(
@@ -245,11 +249,10 @@ def _why(what: str, status: int, error: Exception) -> str:
             f"{what}: HF_TOKEN has no right to write there (403); name a repository of your own, or let the "
             f"token write to it at {tokens}"
         )
-    if status in (409, 412):
-        return (
-            f"{what} is there already and hidden from HF_TOKEN, or was changed just now ({status}); name "
-            "another repository, or run the same command again"
-        )
+    if status == 409:
+        return f"{what} is there already, hidden from HF_TOKEN (409); name another repository"
+    if status == 412:
+        return f"{what} was changed while this command was at work (412); run it again"
     return f"{what}: {_line(error)}; run the same command again"
 
 

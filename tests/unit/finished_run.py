@@ -1,4 +1,4 @@
-"""A small finished run whose checkpoints can be loaded: `fake_run`'s, with a Qwen3 of a few thousand weights."""
+"""A small finished run whose checkpoints can be loaded: `fake_run`'s, with a Qwen3 of few weights."""
 
 from __future__ import annotations
 
