@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from data_prep.files import sha256, write_json
 from recipe.run.files import read_json
@@ -52,7 +52,7 @@ def _blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def is_of(mark: Any, kind: str, run_id: str) -> bool:
+def is_of(mark: Any, kind: str, run_id: str) -> TypeGuard[Mapping[str, Any]]:
     """Is it this command's mark on a folder of this kind and run?"""
     return (
         isinstance(mark, Mapping)

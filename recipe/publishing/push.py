@@ -59,7 +59,7 @@ def check_id(variable: str, repo: str) -> None:
         PushError: it is none.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # it is documented
 
     try:
         validate_repo_id(repo)
@@ -109,7 +109,7 @@ def push(uploads: Sequence[Upload]) -> Iterator[str]:
         PushError: why, and which of them are on the hub nevertheless.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined] # documented, too
 
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -117,7 +117,7 @@ def push(uploads: Sequence[Upload]) -> Iterator[str]:
     done: list[str] = []
     with _told("the token", done):
         _see_rights(api.whoami())
-    heads = {}
+    heads: dict[Upload, str | None] = {}
     for upload in uploads:
         with _told(upload.repo, done):
             heads[upload] = _free_for(api, upload)
@@ -126,7 +126,7 @@ def push(uploads: Sequence[Upload]) -> Iterator[str]:
             with _told(upload.repo, done):
                 api.create_repo(upload.repo, repo_type=upload.kind, private=True)
                 heads[upload] = api.repo_info(upload.repo, repo_type=upload.kind).sha
-    prepared = {}
+    prepared: dict[Upload, list[CommitOperationAdd | CommitOperationDelete]] = {}
     for upload in uploads:
         with _told(upload.repo, done):
             additions, deletions = _operations(api, upload)
@@ -167,6 +167,7 @@ def _free_for(api: HfApi, upload: Upload) -> str | None:
         PushError: it holds something else.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
 
     try:
         info = api.repo_info(upload.repo, repo_type=upload.kind)
@@ -177,7 +178,7 @@ def _free_for(api: HfApi, upload: Upload) -> str | None:
     there = {
         entry.path: (entry.lfs.sha256 if entry.lfs else entry.blob_id)
         for entry in api.list_repo_tree(upload.repo, recursive=True, revision=info.sha, repo_type=upload.kind)
-        if hasattr(entry, "blob_id") and entry.path not in _HUBS_OWN
+        if isinstance(entry, RepoFile) and entry.path not in _HUBS_OWN
     }
     if not there:
         return info.sha
@@ -231,8 +232,7 @@ def _told(what: str, done: Sequence[str]) -> Iterator[None]:
     except PushError as error:
         raise PushError(f"{error} ({state})") from None
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        raise PushError(f"{_why(what, status, error)} ({state})") from None
+        raise PushError(f"{_why(what, error.response.status_code, error)} ({state})") from None
     except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
         raise PushError(
             f"{what}: {_line(error)}; check the network (HF_ENDPOINT, https_proxy) and run the same command "

@@ -70,12 +70,16 @@ class _Origins:
 
     def __init__(self, folder: Path, rows: Sequence[Row]):
         self.known: dict[str, tuple[str, str | None]] = {}
-        for path in sorted(folder.glob("iter_*/self_play/played_*.parquet")):
-            self._add(pq.read_table(path, columns=["data_source", "extra_info"]).to_pylist())
+        for pattern in (
+            "iter_*/self_play/played_*.parquet",
+            "iter_*/buffer/buffer.parquet",
+            "data/train.parquet",
+        ):
+            for path in sorted(
+                folder.glob(pattern)
+            ):  # what a later draw has left out of B has children there
+                self._add(pq.read_table(path, columns=["data_source", "extra_info"]).to_pylist())
         self._add(rows)
-        self._add(
-            pq.read_table(folder / "data/train.parquet", columns=["data_source", "extra_info"]).to_pylist()
-        )
 
     def _add(self, rows: Iterable[Row]) -> None:
         for row in rows:

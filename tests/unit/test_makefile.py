@@ -166,7 +166,8 @@ def test_make_report_takes_several_runs(make, names):
     ("target", "name"),
     [
         ("leakage", "RAW_DIR"), ("download", "RAW_DIR"), ("data", "OUT_DIR"), ("bench", "RUN"),
-        ("judge", "RUN"), ("lineage", "RUN"), ("report", "RUN"), ("clusters", "RUN"), ("verify", "RUN"), ("publish", "RUN"),
+        ("judge", "RUN"), ("lineage", "RUN"), ("report", "RUN"), ("clusters", "RUN"), ("verify", "RUN"),
+        ("publish", "RUN"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_missing_is_named(make, target, name):

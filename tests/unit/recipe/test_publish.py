@@ -28,26 +28,26 @@ def made(tmp_path_factory, tokenizer_folder):
     return make_finished_run(tmp_path_factory.mktemp("made") / "runs/fine", tokenizer_folder)
 
 
+@pytest.fixture(scope="module")
+def evidence():
+    """What cards say of a checkpoint, found once for all tests: it takes longest."""
+    found = {}
+    return lambda run: found.get(run.stage) or found.setdefault(run.stage, evidence_of(run))
+
+
 @pytest.fixture
-def run(made, tmp_path, monkeypatch):
+def run(made, tmp_path, monkeypatch, evidence):
     """A copy of the run, in the ``runs`` of the folder that one is in."""
+    monkeypatch.setattr("recipe.publishing.evidence.evidence_of", evidence)
     shutil.copytree(made, tmp_path / "runs/fine")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     return tmp_path / "runs/fine"
 
 
-@pytest.fixture(scope="module")
-def evidence():
-    """What cards say of a checkpoint, found once for all pushes: it is the longest part of the command."""
-    found = {}
-    return lambda run: found.get(run.stage) or found.setdefault(run.stage, evidence_of(run))
-
-
 @pytest.fixture
-def server(monkeypatch, evidence):
+def server(monkeypatch):
     server = WritableHub()
-    monkeypatch.setattr("recipe.publishing.evidence.evidence_of", evidence)
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
