@@ -7,7 +7,7 @@ COVER = $(addprefix --cov=,advantage bench data_prep integrations launch recipe 
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
 VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SEEDS RUN RUNS PORT \
-  A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS
+  A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS REPO DATASET PUSH
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
 need = $(if $($1),"$$$1",$(error $1=... is missing))
 option = $(if $($2),$1 "$$$2")
@@ -18,7 +18,7 @@ add_words = $(PYTHON) launch/words.py $1
 EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; s/^RUN=\(.*\)/'\1'/p")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint soak ablate eval verify chat lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint soak ablate eval verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ verify: setup ## is a run still what it was left as, and does B come from its ro
 
 chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [another]" or MODEL=... [PORT=7860]
 	@$(call add_words,RUN) $(PY) -m recipe.pages.chat $(call option,--model,MODEL) $(call option,--port,PORT) $(if $(RUN),--run)
+
+##@ Hand on
+publish: setup ## a run as Hugging Face folders; PUSH=1 pushes: make publish RUN=<name>[:cold|rl|retrained] [REPO=owner/name] [DATASET=owner/name] [PUSH=1]
+	@$(PY) -m recipe.publish $(call need,RUN) $(call option,--repo,REPO) $(call option,--dataset,DATASET) $(if $(filter 1,$(PUSH)),--push)
 
 ##@ Cluster
 submit: setup ## train on a Ray cluster: make submit RAY_ADDRESS=http://head:8265 RUN_ROOT=/shared/runs [MODEL=...] [ARGS=...]

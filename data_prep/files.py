@@ -103,6 +103,29 @@ def write_folder(folder: Path, write: Callable[[Path], Any]) -> None:
         shutil.rmtree(part)
 
 
+def replace_folder(folder: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a folder that then takes the place of the one of that name, if there is one.
+
+    What is there is always whole; a kill between the two renames leaves the older one as ``*.old.*.part``.
+    """
+    part, old = part_of(folder), folder.with_name(f"{folder.name}.old.{os.getpid()}.part")
+    for path in (part, old):
+        shutil.rmtree(path, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        write(part)
+        if folder.exists():
+            folder.replace(old)
+        commit(part, folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.replace(folder)
+        raise
+    finally:
+        for path in (part, old):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def cache_dir() -> Path:
     """Where answers and converted models are kept: $SELF_EMO_CACHE, else the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "self-emo"

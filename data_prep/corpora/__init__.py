@@ -19,7 +19,16 @@ from data_prep.corpora.dialogue import DataError, Dialogue
 from data_prep.corpora.found import SPLITS, Found
 from rewards.labels import LABELS, OTHERS, known_corpora, plugin_corpora
 
-__all__ = ["SPLITS", "DataError", "Dialogue", "Found", "find_corpora", "read_corpora"]
+__all__ = [
+    "SPLITS",
+    "DataError",
+    "Dialogue",
+    "Found",
+    "find_corpora",
+    "may_be_passed_on",
+    "read_corpora",
+    "terms_of",
+]
 
 _READERS: dict[str, Any] = {name: import_module(f"data_prep.corpora.{name}") for name in LABELS | OTHERS}
 
@@ -70,6 +79,16 @@ def read_corpora(
         DataError: at the call if files are missing, on iteration if one cannot be used.
     """
     return chain.from_iterable([found.read(splits) for found in find_corpora(raw_dir, corpora).values()])
+
+
+def terms_of(corpus: str) -> str:
+    """On what terms a corpus is given out, in words."""
+    return getattr(_READERS.get(corpus), "TERMS", "on terms that its module does not state")
+
+
+def may_be_passed_on(corpus: str) -> bool:
+    """Whether a corpus's text may be published again; not where its module does not say so."""
+    return getattr(_READERS.get(corpus), "MAY_BE_PASSED_ON", False) is True
 
 
 def _folder(raw_dir: Path, name: str) -> Path | None:

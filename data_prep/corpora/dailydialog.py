@@ -18,6 +18,8 @@ from data_prep.corpora.found import SPLITS, Found
 from rewards.labels import OTHERS
 
 LAYOUT = "dailydialog/{train,validation,test}/dialogues_{,emotion_}<folder>.txt"
+TERMS = "CC BY-NC-SA 4.0, http://yanran.li/dailydialog"
+MAY_BE_PASSED_ON = True
 FOLDERS = {"train": "train", "dev": "validation", "test": "test"}
 SPEAKERS = ("Speaker A", "Speaker B")
 #: By class id.

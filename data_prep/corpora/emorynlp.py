@@ -15,6 +15,11 @@ _NAME = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""")
 _LIST = re.compile(rf"\s*\[\s*(?:{_NAME.pattern})(?:(?:\s*,\s*|\s+)(?:{_NAME.pattern}))*+\s*,?\s*\]\s*")
 
 LAYOUT = "emorynlp/emorynlp_{train,dev,test}_final.csv (or emotion-detection-{trn,dev,tst}.json)"
+TERMS = (
+    "lines of the television series Friends, as the corpus's authors give them out at "
+    "https://github.com/emorynlp/emotion-detection"
+)
+MAY_BE_PASSED_ON = True
 
 
 def find(_: Path, root: Path) -> Found:

@@ -19,6 +19,8 @@ from data_prep.corpora.found import SPLITS, Found
 SPLIT_FILE = "iemocap_split.json"
 LAYOUT = "iemocap/Session{1..5}"
 _USUAL_SPLIT = Path(__file__).with_name(SPLIT_FILE)
+TERMS = "given out under a signed licence at https://sail.usc.edu/iemocap, which lets nobody pass it on"
+MAY_BE_PASSED_ON = False
 CODES = {
     "hap": "happy",
     "sad": "sad",

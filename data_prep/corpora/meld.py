@@ -9,6 +9,11 @@ from data_prep.corpora.dialogue import Dialogue, Row, clean_name, read_csv_dialo
 from data_prep.corpora.found import SPLITS, Found, one_file_a_split
 
 LAYOUT = "meld/{train,dev,test}_sent_emo.csv"
+TERMS = (
+    "lines of the television series Friends, as the corpus's authors give them out at "
+    "https://github.com/declare-lab/MELD"
+)
+MAY_BE_PASSED_ON = True
 
 
 def find(_: Path, root: Path) -> Found:

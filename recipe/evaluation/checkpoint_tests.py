@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from recipe.evaluation.confidence import fixed_weight_reward
 from recipe.evaluation.dialogue_counts import ROUNDING, counts_per_dialogue, measures_of
 from recipe.evaluation.permutation_tests import holm, paired_permutation
+from recipe.evaluation.results import is_checkpoint
 from rewards.labels import corpus_labels
 
 
@@ -115,6 +117,14 @@ def compare(
         for row, p in zip(found, holm([row[name] for row in found]), strict=True):
             row[name] = p
     return found
+
+
+def tested_pairs(stages: Sequence[str]) -> list[tuple[str, str]]:
+    """What is compared of a run: checkpoints with each other, and the last with the better baseline."""
+    checkpoints = [stage for stage in stages if is_checkpoint(stage)]
+    return list(itertools.combinations(checkpoints, 2)) + [
+        ("tfidf", stage) for stage in checkpoints[-1:] if "tfidf" in stages
+    ]
 
 
 def _twin(record: Mapping[str, Any]) -> float:

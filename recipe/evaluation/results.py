@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from recipe.evaluation.measures import summarise
-from recipe.run.files import read_json
+from recipe.run.files import checkpoint_folders, read_json, wanted_checkpoints
 
 BASELINE_NAMES = {"majority": "majority class", "tfidf": "TF-IDF, logistic regression"}
 #: The measures of the headline tables, and what pages and terminal call them.
@@ -91,3 +91,16 @@ def read_summaries(folder: Path, records: dict[str, list[dict]]) -> dict[str, di
         stage: table if "twin" in table["avg"] or stage not in records else summarise(records[stage])
         for stage, table in read_evaluation(folder, "summary").items()
     }
+
+
+def unscored(folder: Path, config: Any, results: Mapping[str, Any]) -> list[str]:
+    """Checkpoints that the settings ask for and that have no score; older runs score the last ones alone.
+
+    Args:
+        folder: of the run.
+        config: its settings.
+        results: stage -> measures.
+    """
+    known = {"base": folder} | checkpoint_folders(folder, config.flywheel.iterations)
+    wanted = wanted_checkpoints(known, config.evaluate.stages)
+    return [name for name in wanted if name not in results and name.partition("_")[0] not in results]

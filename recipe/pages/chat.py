@@ -27,7 +27,7 @@ from data_prep.prepare import dialogue_rows
 from data_prep.prompt import load_templates, render
 from data_prep.rows import make_row, read_rows
 from data_prep.sample_dialogues import sample_corpora
-from recipe.run.files import checkpoint_folders, named_checkpoint, read_config, run_folder
+from recipe.run.files import read_config, run_checkpoint
 from recipe.run.shortcuts import CONF, expand
 from rewards.labels import corpus_labels, known_corpora
 from rewards.parse import parse_output
@@ -83,18 +83,10 @@ def from_run(name: str) -> Checkpoint:
     Raises:
         ValueError: there is no such run, or it has not got that far.
     """
-    run, _, stage = name.partition(":")
-    folder = run_folder(run)
-    begun = [int(path.name.removeprefix("iter_")) for path in folder.glob("iter_[1-9]*")]
-    known = checkpoint_folders(folder, max(begun, default=0))
-    there = {key: path for key, path in known.items() if path.is_dir()}
-    try:
-        stage = named_checkpoint(there, stage or next(reversed(there), "cold"))
-    except ValueError as error:
-        raise ValueError(f"the run {folder.name}: {error}") from None
+    folder, stage, model = run_checkpoint(name)
     rows = read_rows(folder / "data/test.parquet")
     config = read_config(folder)
-    return Checkpoint(f"{folder.name}:{stage}", str(there[stage].resolve()), config, _personas(rows))
+    return Checkpoint(f"{folder.name}:{stage}", str(model.resolve()), config, _personas(rows))
 
 
 def from_model(model: str) -> Checkpoint:

@@ -39,6 +39,19 @@ def moments(
     return found
 
 
+def alarms_of(
+    stages: Sequence[RlStage], records: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[alarms.Alarm]:
+    """All alarms of a run, clear ones first.
+
+    Args:
+        stages: its RL stages, in order.
+        records: checkpoint -> its records on the test splits, in the order of training.
+    """
+    found = alarms.warnings(moments(stages, records)) + alarms.collapses(records, STAGE_NAMES)
+    return sorted(found, key=lambda alarm: not alarm.clear)
+
+
 def _on_test_splits(
     checkpoint: str, records: Sequence[Mapping[str, Any]], paid: alarms.Point
 ) -> alarms.Point:

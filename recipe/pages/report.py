@@ -6,7 +6,6 @@ and of several runs also the page that compares them.
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,8 @@ from omegaconf import OmegaConf
 
 from data_prep.disk import in_words
 from data_prep.files import write_json, write_text
-from recipe.evaluation import alarms, circularity
-from recipe.evaluation.checkpoint_tests import compare
+from recipe.evaluation import circularity
+from recipe.evaluation.checkpoint_tests import compare, tested_pairs
 from recipe.evaluation.intervals import bootstrap_intervals
 from recipe.evaluation.results import (
     MEASURE_NAMES,
@@ -27,6 +26,7 @@ from recipe.evaluation.results import (
     missing_records,
     read_evaluation,
     read_summaries,
+    unscored,
 )
 from recipe.evaluation.rl_stages import read_rl_stages
 from recipe.pages import circularity_section as diagnose
@@ -38,7 +38,6 @@ from recipe.pages.render import render_page
 from recipe.pages.rollout_browser import shown_groups
 from recipe.run import versions
 from recipe.run.files import (
-    checkpoint_folders,
     metrics_problems,
     read_buffers,
     read_config,
@@ -46,7 +45,6 @@ from recipe.run.files import (
     read_metrics,
     read_state,
     run_folder,
-    wanted_checkpoints,
 )
 from recipe.run.table12 import against_paper
 from recipe.run.usage import read_usage
@@ -115,8 +113,7 @@ def write_report(folder: Path) -> Path:
     quality = gains_section.buffer_table(buffers)
     (folder / "eval").mkdir(exist_ok=True)  # a run that has not scored anything yet
     write_json(folder / "eval/training.json", {"steps": steps, "stages": iterations, "buffers": quality})
-    warnings = alarms.warnings(diagnose.moments(stages, written)) + alarms.collapses(written, STAGE_NAMES)
-    warnings.sort(key=lambda alarm: not alarm.clear)
+    warnings = diagnose.alarms_of(stages, written)
     said = [{"title": alarm.title, "clear": alarm.clear, "text": alarm.text} for alarm in warnings]
     write_json(folder / "eval/alarms.json", said)
     state = read_state(folder)
@@ -141,13 +138,13 @@ def write_report(folder: Path) -> Path:
         pages={name: page for name, page in _PAGES.items() if (folder / page).is_file()},
         expert=config.expert.kind if "expert" in config else "offline",
         corpora="sample dialogues" if not config.raw_dir else Path(config.raw_dir).name,
-        unfinished=_unfinished(folder, config, results),
+        unfinished=unscored(folder, config, results),
         problems=problems,
         results=results,
         detailed={stage: table for stage, table in results.items() if "ece" in table["avg"]},
         intervals=intervals,
         clean=clean,
-        comparisons=compare(records, _pairs(list(records))),
+        comparisons=compare(records, tested_pairs(list(records))),
         warnings=warnings,
         has_self_labels=any(group.self_labelled for stage in stages for group in stage.groups),
         iterations=iterations,
@@ -183,21 +180,6 @@ def write_report(folder: Path) -> Path:
         settings=OmegaConf.to_yaml(config),
     )
     return write_text(folder / "report.html", page)
-
-
-def _unfinished(folder: Path, config: Any, results: Mapping[str, Any]) -> list[str]:
-    """Checkpoints that the settings ask for and that are not scored; older runs score the last ones alone."""
-    known = {"base": folder} | checkpoint_folders(folder, config.flywheel.iterations)
-    wanted = wanted_checkpoints(known, config.evaluate.stages)
-    return [name for name in wanted if name not in results and name.partition("_")[0] not in results]
-
-
-def _pairs(stages: Sequence[str]) -> list[tuple[str, str]]:
-    """What is tested: checkpoints with each other, and the last of them with the better baseline."""
-    checkpoints = [stage for stage in stages if is_checkpoint(stage)]
-    return list(itertools.combinations(checkpoints, 2)) + [
-        ("tfidf", stage) for stage in checkpoints[-1:] if "tfidf" in stages
-    ]
 
 
 def _rule_breakers(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -61,6 +61,11 @@ def _is_whole(checkpoint: Path, contents: set[str]) -> bool:
     return all(_is_readable(path) for path in checkpoint.rglob("*") if path.is_file())
 
 
+def is_whole_model(folder: Path) -> bool:
+    """Does a Hugging Face folder hold a configuration and all of its weights, none of them cut?"""
+    return _is_model(folder) and all(_is_readable(path) for path in folder.iterdir() if path.is_file())
+
+
 def _is_model(folder: Path) -> bool:
     index = folder / "model.safetensors.index.json"
     if not (folder / "config.json").exists():

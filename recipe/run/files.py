@@ -126,6 +126,27 @@ def named_checkpoint(known: Iterable[str], name: str) -> str:
     return of_kind[-1]
 
 
+def run_checkpoint(name: str) -> tuple[Path, str, Path]:
+    """A run's checkpoint: ``NAME`` (the last one) or ``NAME:STAGE`` with cold, rl_1, retrained_1, ...
+
+    Returns:
+        The run's folder, the checkpoint's full name, its Hugging Face folder.
+
+    Raises:
+        ValueError: there is no such run, or it has not got that far.
+    """
+    run, _, stage = name.partition(":")
+    folder = run_folder(run)
+    begun = [int(path.name.removeprefix("iter_")) for path in folder.glob("iter_[1-9]*")]
+    known = checkpoint_folders(folder, max(begun, default=0))
+    there = {key: path for key, path in known.items() if path.is_dir()}
+    try:
+        stage = named_checkpoint(there, stage or next(reversed(there), "cold"))
+    except ValueError as error:
+        raise ValueError(f"the run {folder.name}: {error}") from None
+    return folder, stage, there[stage]
+
+
 _NEEDED = object()
 
 

@@ -28,6 +28,7 @@ PLANTED = {
     "wings-below": [
         ("recipe/run/usage.py", "from recipe.pages import figures"),
         ("recipe/models/weights.py", "from recipe.steps import sft"),
+        ("recipe/evaluation/results.py", "from recipe.publishing import mark"),
         ("recipe/evaluation/measures.py", "import recipe.flywheel"),  # which imports both
     ],
     "run-without-evaluation": [

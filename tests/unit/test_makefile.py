@@ -85,6 +85,8 @@ ONE_VALUE = [
         ["-m", "recipe.evaluation.judge", VALUE, VALUE, VALUE, "--judge", VALUE, "--rows", VALUE],
         ["-m", "recipe.pages.report", VALUE]]),
     ("lineage", ["RUN", "ROW"], [["-m", "recipe.pages.lineage", VALUE, VALUE]]),
+    ("publish", ["RUN", "REPO", "DATASET"], [
+        ["-m", "recipe.publish", VALUE, "--repo", VALUE, "--dataset", VALUE]]),
     ("report", ["RUN"], [["-m", "recipe.pages.report", VALUE]]),
     ("verify", ["RUN"], [["-m", "recipe.verify", VALUE]]),
     ("clusters", ["RUN", "MIN_SIZE"], [
@@ -170,11 +172,18 @@ def test_make_report_takes_several_runs(make, names):
     [
         ("leakage", "RAW_DIR"), ("download", "RAW_DIR"), ("data", "OUT_DIR"), ("bench", "RUN"),
         ("judge", "RUN"), ("lineage", "RUN"), ("report", "RUN"), ("clusters", "RUN"), ("verify", "RUN"),
+        ("publish", "RUN"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_missing_is_named(make, target, name):
     assert make(target, status=2) == []
     assert f"{name}=..." in make.stderr and "missing" in make.stderr
+
+
+def test_nothing_is_pushed_but_with_push_1(make):
+    assert make("publish", "RUN=a", "PUSH=1") == [["-m", "recipe.publish", "a", "--push"]]
+    for value in ("0", "no", "", "yes $(touch ran)"):
+        assert make("publish", "RUN=a", f"PUSH={value}") == [["-m", "recipe.publish", "a"]]
 
 
 def test_judge_has_two_checkpoints_when_none_is_named(make):
@@ -209,7 +218,7 @@ def test_help_lists_every_target_in_a_group(root):
     text = (root / "Makefile").read_text()
     done = subprocess.run(["make", "-s", "help"], cwd=root, capture_output=True, text=True, check=True)
     groups = re.findall(r"(?m)^(\S.*)$", done.stdout)
-    assert groups == ["Start", "Data", "Judge the result", "Cluster", "Maintain"]
+    assert groups == ["Start", "Data", "Judge the result", "Hand on", "Cluster", "Maintain"]
     listed = re.findall(r"(?m)^  make (\S+) ", done.stdout)
     phony = re.search(r"(?m)^\.PHONY: (.*)$", text)[1].split()
     assert sorted(listed) == sorted(phony) and listed[0] == "help"

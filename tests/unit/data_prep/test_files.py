@@ -9,7 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import files
-from data_prep.files import commit, drop_parts, part_of, write_folder, write_json, write_text
+from data_prep.files import (
+    commit,
+    drop_parts,
+    part_of,
+    replace_folder,
+    write_folder,
+    write_json,
+    write_text,
+)
 from data_prep.rows import write_records, write_rows
 
 
@@ -116,3 +124,32 @@ def test_two_processes_write_under_names_of_their_own(tmp_path, monkeypatch):
 def test_records_say_what_they_are_about(tmp_path):
     write_records([{"a": 1}], tmp_path / "new/part.parquet", {"of": "key"})
     assert pq.read_schema(tmp_path / "new/part.parquet").metadata[b"of"] == b"key"
+
+
+def test_a_folder_takes_another_s_place_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    for text in ("first", "second"):
+        replace_folder(folder, lambda part, text=text: (part / text).write_text(text))
+        assert [path.name for path in folder.iterdir()] == [text]
+
+    def broken(part: Path) -> None:
+        (part / "third").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError):
+        replace_folder(folder, broken)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+        "model",
+        "model/second",
+    ]
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(files, "commit", refuse)  # after the older one was moved aside
+    with pytest.raises(PermissionError):
+        replace_folder(folder, lambda part: None)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [
+        "model",
+        "model/second",
+    ]
