@@ -77,7 +77,7 @@ def annotate(run: Run, task: Task, output: Output, name: str, ask: Ask) -> table
         tables.write_tables(remembered(), {kind: paths[kind] for kind in output.tables}, task.labels)
         page = render_annotations(shown, summary, task.labels, name, Path(task.source).name, output.tables)
         write_text(paths["page"], page)
-        about = {"of": task.of, "checkpoint": name, "file": task.source, **asdict(summary)}
+        about = {"of": task.of, "checkpoint": name, "file": Path(task.source).name, **asdict(summary)}
         write_json(paths["about"], about)
 
     output.write(fill)
