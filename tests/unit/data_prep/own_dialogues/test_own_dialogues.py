@@ -21,7 +21,7 @@ MELD = LABELS["meld"]
 def said(tmp_path):
     """What is read of a file: (dialogue, utterance, speaker, text, label, line) of every utterance."""
 
-    def read_all(name: str, content: str | bytes, columns: Mapping[str, str] = {}, labels=MELD):  # noqa: B006
+    def read_all(name: str, content: str | bytes, columns: Mapping[str, str] = {}, labels=MELD):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         found = look_through(path, labels, columns)
@@ -47,7 +47,10 @@ ANN_AND_BOB = [
     ("name", "content"),
     [
         ("x.csv", 'text,speaker,dialogue_id\n"I won, really!",Ann,a\nGood.,Bob,a\nAnd you?,Ann,b\n'),
-        ("x.csv", "Dialogue ID;SPEAKER;Utterance\r\na;Ann;I won, really!\r\na;Bob;Good.\r\nb;Ann;And you?\r\n"),
+        (
+            "x.csv",
+            "Dialogue ID;SPEAKER;Utterance\r\na;Ann;I won, really!\r\na;Bob;Good.\r\nb;Ann;And you?\r\n",
+        ),
         ("x.tsv", "sentence\tspeaker\tdialog-id\nI won, really!\tAnn\ta\nGood.\tBob\ta\nAnd you?\tAnn\tb\n"),
         (
             "x.jsonl",
@@ -104,7 +107,11 @@ def test_numbered_utterances_are_in_the_order_of_their_numbers(said):
 
 def test_dialogues_whose_rows_are_mixed_are_put_together(said, monkeypatch):
     content = "text,dialogue_id\none,a\ntwo,b\nthree,a\n"
-    assert [(row[0], row[3]) for row in said("x.csv", content)] == [("a", "one"), ("a", "three"), ("b", "two")]
+    assert [(row[0], row[3]) for row in said("x.csv", content)] == [
+        ("a", "one"),
+        ("a", "three"),
+        ("b", "two"),
+    ]
     monkeypatch.setattr(read, "HELD", 2)
     with pytest.raises(DataError, match="line 4: a dialogue goes on .* Remedy: sort the file by dialogue"):
         said("x.csv", content)
@@ -137,24 +144,24 @@ def test_what_is_told_about_columns(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("x.csv", "words,speaker\nHi.,Ann\n", r"x.csv, line 1: no column for the text .*'words', 'speaker'.*FIELDS"),
+        ("x.csv", "words,speaker\nHi.,Ann\n", r"x.csv, line 1: no column for .*'words', 'speaker'.*FIELDS"),
         ("x.csv", "text,sentence\nHi.,Hi.\n", "line 1: more than one column for text: text, sentence"),
         ("x.csv", "text,text\nHi.,Hi.\n", "line 1: more than one column for text"),
         ("x.csv", "text,speaker\nHi.,Ann\n , \nHi.\n", "line 4: 1 fields where the header has 2"),
         ("x.csv", 'text,speaker\n"Hi.,Ann\n', "broken CSV"),
-        ("x.csv", "text,speaker\nHi.,Ann\n ,Bob\n", "line 3: empty text. Remedy: fill it in, or remove the row"),
+        ("x.csv", "text,speaker\nHi.,Ann\n ,Bob\n", "line 3: empty text. Remedy: fill it in, or remove"),
         ("x.csv", "text,speaker\nHi.,Ann\n\u200b\u2800,Bob\n", "line 3: empty text"),
         ("x.csv", "text,speaker\nHi.,\n", "line 2: empty speaker"),
         ("x.csv", "text,dialogue_id\nHi.,\n", "line 2: empty dialogue id"),
-        ("x.csv", "text,utterance_id\nHi.,1\nHo.,01\n", "line 3: utterance id 1 of dialogue '1' twice, first on line 2"),
-        ("x.csv", "text,label\nHi.,bored\n", "line 2: label 'bored' is not among neutral, .*LABELS=.*FIELDS=\"label=\""),
+        ("x.csv", "text,utterance_id\nHi.,1\nHo.,01\n", "line 3: utterance id 1 of .* first on line 2"),
+        ("x.csv", "text,label\nHi.,bored\n", "line 2: label 'bored' is not among neutral.*LABELS=.*FIELDS="),
         ("x.csv", "text,speaker\n", "a header but no utterance"),
         ("x.csv", "", "the file is empty"),
         ("x.csv", "text\nHi\ufffd\n", "line 2: unreadable character U\\+FFFD"),
-        ("x.csv", "text\ncaf\u00e9\n".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8. Remedy: .*iconv -f latin1"),
+        ("x.csv", "text\ncaf\u00e9\n".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8.*iconv -f latin1"),
         ("x.csv", "text\nHi.\n".encode("utf-16"), "line 1: this is UTF-16.* Remedy: .*iconv -f utf-16"),
         ("x.csv", "text\nHi.\n".encode("utf-16-le"), "this is UTF-16"),
-        ("x.csv", "text\n" + "".join(f"{i}\n" for i in range(2_001)), "line 2002: a dialogue of more than 2,000"),
+        ("x.csv", "text\n" + "".join(f"{i}\n" for i in range(2_001)), "line 2002: a dialogue of more"),
         ("x.csv", "text,speaker\n" + "".join(f"Hi.,{i}\n" for i in range(201)), "line 202: .* or 200 people"),
         ("x.jsonl", '{"text": "Hi."}\n{"text": \n', "line 2: no JSON .* Remedy: write one object a line"),
         ("x.jsonl", '["Hi."]\n', "line 1: no JSON object"),

@@ -55,7 +55,10 @@ def raw(tmp_path) -> Path:
             table = csv.writer(file)
             table.writerow(HEADER)
             for number, turns in enumerate(DIALOGUES):
-                rows = [(text, speaker, label, "", 7 + number, i) for i, (speaker, text, label) in enumerate(turns)]
+                rows = [
+                    (text, speaker, label, "", 7 + number, i)
+                    for i, (speaker, text, label) in enumerate(turns)
+                ]
                 table.writerows([0, *row] for row in reversed(rows))
     return tmp_path / "raw"
 
@@ -78,7 +81,9 @@ def config(tokenizer_folder):
     )  # fmt: skip
 
 
-def asked_by_evaluation(raw: Path, config, model: Path, folder: Path, monkeypatch, profiles=None) -> list[dict]:
+def asked_by_evaluation(
+    raw: Path, config, model: Path, folder: Path, monkeypatch, profiles=None
+) -> list[dict]:
     """The rows that `recipe.steps.evaluate` hands to its stage, on the way of `recipe.steps.data`."""
     prepare(raw, folder / "data", None, config.prompts.dir, profiles, scope=config.personas.scope)
     (folder / "data/leakage.json").write_text("[]")
@@ -151,7 +156,9 @@ def test_the_prompts_are_those_of_an_evaluation(
     text = [row["prompt"][1]["content"] for row in ours]
     assert "Ann: 0 again" in text[5] and "Ann: 0 again" not in text[13], "the last of the long one is cut"
     if kind == "expert":  # who answers the first line, and the second one
-        first, second = ((0, "Is kind {really}."), (1, "Won.")) if scope == "dialogue" else ((0, ""), (1, "Has won."))
+        first, second = (
+            ((0, "Is kind {really}."), (1, "Won.")) if scope == "dialogue" else ((0, ""), (1, "Has won."))
+        )
         assert all(said in ours[i]["prompt"][0]["content"] for i, said in (first, second))
 
 
