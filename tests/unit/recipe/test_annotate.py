@@ -258,3 +258,60 @@ def test_the_labels_are_meld_s_or_those_of_the_run_s_only_corpus():
     assert checkpoint.default_labels(OmegaConf.create({"corpora": None})) == "meld"
     assert checkpoint.default_labels(OmegaConf.create({"corpora": ["emorynlp"]})) == "emorynlp"
     assert checkpoint.default_labels(OmegaConf.create({"corpora": ["emorynlp", "iemocap"]})) == "meld"
+
+
+def test_experts_are_asked_once_about_every_dialogue(tmp_path, settings, tokenizer_folder, monkeypatch):
+    from data_prep.own_dialogues.read import look_through
+    from recipe.annotation import prompts
+    from recipe.annotation.output import output_at
+    from recipe.annotation.task import new_task
+    from recipe.steps import experts
+
+    source = tmp_path / "mine.csv"
+    source.write_text("text,dialogue_id\n" + "".join(f"I won!,{i}\n" for i in range(5)))
+    config = OmegaConf.merge(settings, {"prompts": {"dir": "compact"}})
+    run = Run(config, tmp_path / "out.work/run")
+    run.folder.mkdir(parents=True)
+    found = look_through(source, ("joy", "fear"), {})
+    task = new_task(
+        source, ("joy", "fear"), {}, found, str(tokenizer_folder), {"file": annotate.sha256(source)}
+    )
+    asked, systems = [], []
+
+    class Answers:
+        def __init__(self, profiles):
+            self.profiles = profiles
+
+        def write(self, target, profiles):
+            if len(asked) == 2 and not systems:
+                raise KeyboardInterrupt
+            Path(f"{target}.json").write_text(json.dumps(profiles))
+
+    def ask_personas(dialogues, experts, cache, needed):
+        asked.append([dialogue.dialogue_id for dialogue in dialogues])
+        profiles = {f"own:own:{name}": {"Speaker": f"Is number {name}."} for name in asked[-1]}
+        return profiles, Answers(profiles)
+
+    @contextmanager
+    def of_run(run, work):
+        yield "experts"
+
+    def ask(run, task):
+        read = annotate.read_dialogues(source, task.labels, {}, True)
+        for own, profiles in zip(read, prompts.read_personas(tmp_path / "out.work"), strict=False):
+            systems.append(profiles[f"own:own:{own.dialogue.dialogue_id}"]["Speaker"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(annotate.personas, "ask_personas", ask_personas)
+    monkeypatch.setattr(experts, "asked", of_run)
+    for module in (prompts, annotate):
+        monkeypatch.setattr(module, "PERSONAS_OF", 2)
+    OmegaConf.update(run.config, "expert.kind", "endpoint", force_add=True)
+    with pytest.raises(KeyboardInterrupt):
+        annotate.annotate(run, task, output_at(str(tmp_path / "out")), "mine", ask)
+    assert asked == [["0", "1"], ["2", "3"]]
+    systems.append("stopped once")
+    with pytest.raises(KeyboardInterrupt):
+        annotate.annotate(run, task, output_at(str(tmp_path / "out")), "mine", ask)
+    assert asked[2:] == [["2", "3"], ["4"]]
+    assert systems[1:] == [f"Is number {i}." for i in range(5)]
