@@ -7,7 +7,7 @@ COVER = $(addprefix --cov=,advantage bench data_prep integrations launch recipe 
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
 VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SEEDS RUN RUNS PORT \
-  A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS REPO DATASET PUSH
+  A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS REPO DATASET PUSH IN OUT LABELS FIELDS
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
 need = $(if $($1),"$$$1",$(error $1=... is missing))
 option = $(if $($2),$1 "$$$2")
@@ -18,7 +18,7 @@ add_words = $(PYTHON) launch/words.py $1
 EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; s/^RUN=\(.*\)/'\1'/p")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint soak ablate eval verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint soak ablate eval annotate verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
 
 help: ## what there is to type
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ leakage: setup ## test text that stands in training text: make leakage RAW_DIR=.
 ##@ Judge the result
 eval: setup ## score without training: make eval MODEL=... | RUN=<name> [RAW_DIR=...] [ARGS="evaluate.samples=8"]
 	@$(call add_words,ARGS) $(PY) -m recipe.score $(SHORT) $(if $(RUN),RUN="$$RUN")
+
+annotate: setup ## emotions of your own dialogues: make annotate MODEL=... | RUN=<name>[:cold|rl|retrained] IN=dialogues.csv OUT=<folder or file> [LABELS="a,b,c"] [FIELDS="text=Message"]
+	@$(call add_words,ARGS) $(PY) -m recipe.annotate --in $(call need,IN) --out $(call need,OUT) $(call option,--model,MODEL) $(call option,--run,RUN) $(call option,--labels,LABELS) $(call option,--fields,FIELDS)
 
 report: setup ## write a run's page again, and compare several: make report RUN=<name> [RUN=<another>]
 	@$(PY) -m recipe.pages.report $(or $(EACH_RUN),$(call need,RUN))

@@ -44,6 +44,7 @@ def dialogue_rows(
     *,
     labels: str = "gold",
     scope: str = "dialogue",
+    known: Sequence[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of one dialogue: a prompt for every labelled utterance, with all before it as context.
 
@@ -56,14 +57,16 @@ def dialogue_rows(
         labels: ``gold``, or ``votes``: the annotators' shares, where the corpus has them.
         scope: what personas and theme are made from: the whole ``dialogue``, as the paper's prompt asks, or
             only its ``past`` up to the line that is read.
+        known: the list of labels, of a dialogue that is no corpus's: then every utterance has its row, whose
+            label is empty where there is none. None: the corpus's list.
     """
-    known = corpus_labels(dialogue.corpus)
+    everything, known = known is not None, known or corpus_labels(dialogue.corpus)
     speakers = [utterance.speaker for utterance in dialogue.utterances]
     context: list[dict[str, str]] = []
     people = theme = None
     for i, utterance in enumerate(dialogue.utterances):
         context.append({"speaker": utterance.speaker, "text": utterance.text})
-        if utterance.label is None:
+        if utterance.label is None and not everything:
             continue
         if people is None or scope == "past":
             people, theme = _people(dialogue, personas.seen_by(dialogue, i, scope), profiles or {})
@@ -102,7 +105,8 @@ def _people(
 
 def _label(utterance: Utterance, kind: str) -> dict[str, float]:
     """The label of an utterance, normalised; votes keep the corpus's own label the heaviest."""
-    assert utterance.label is not None
+    if utterance.label is None:
+        return {}
     if kind != "votes" or not utterance.votes:
         return {utterance.label: 1.0}
     votes = {label: float(count) for label, count in utterance.votes.items()}

@@ -100,6 +100,25 @@ def vote(scored: Sequence[Mapping[str, Any]], gold: str, labels: Sequence[str]) 
     Returns:
         The fields of a record, and ``votes``: label -> answers for it.
     """
+    agreed = agree(scored, labels)
+    return {
+        **agreed,
+        "acc": float(agreed["pred"] == gold),
+        **{k: math.fsum(s[k] for s in scored) / len(scored) for k in ("score", "iou")},
+    }
+
+
+def agree(scored: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
+    """What several answers say together, whatever is right: `vote` without a label to be found.
+
+    Args:
+        scored: one or more answers with ``answer``, ``valid``, ``reason``, ``pred`` and ``parsed``.
+        labels: in their order.
+
+    Returns:
+        The fields of the answer that is shown, with the label of the vote, all valid answers' mean weights,
+        and ``votes``.
+    """
     valid = [s for s in scored if s["valid"]]
     votes = Counter(s["pred"] for s in valid)
     said = [normalise(json.loads(s["parsed"])["last_emotions"]) for s in valid]
@@ -110,8 +129,6 @@ def vote(scored: Sequence[Mapping[str, Any]], gold: str, labels: Sequence[str]) 
     return {
         **shown,
         "pred": winner,
-        "acc": float(winner == gold),
         "parsed": json.dumps(parsed, ensure_ascii=False),
         "votes": dict(votes),
-        **{k: math.fsum(s[k] for s in scored) / len(scored) for k in ("score", "iou")},
     }

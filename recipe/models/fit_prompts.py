@@ -10,6 +10,10 @@ from data_prep.prompt import PromptTemplates, render
 from recipe.models.special_tokens import plain_messages
 
 
+class TooLongError(ValueError):
+    """A prompt does not fit even with its last utterance alone; the message names row and remedy."""
+
+
 def fit_rows(
     rows: Sequence[dict[str, Any]], model: str | Path, config: Any, templates: PromptTemplates
 ) -> tuple[list[dict[str, Any]], int]:
@@ -26,11 +30,22 @@ def fit_rows(
         how many had to be cut. The last utterance is never cut.
 
     Raises:
-        ValueError: a prompt does not fit even with its last utterance alone.
+        TooLongError: a prompt does not fit even with its last utterance alone.
     """
+    return fit_with(load_tokenizer(model), rows, config, templates)
+
+
+def load_tokenizer(model: str | Path) -> Any:
+    """The tokenizer of a model's folder or hub id; no code of the model's own is run."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
+
+
+def fit_with(
+    tokenizer: Any, rows: Sequence[dict[str, Any]], config: Any, templates: PromptTemplates
+) -> tuple[list[dict[str, Any]], int]:
+    """`fit_rows` with a tokenizer that is loaded: for many calls, each with a few rows."""
     options, limit = dict(config.data.apply_chat_template_kwargs), config.data.max_prompt_length
 
     def lengths(prompts: list[list[dict[str, str]]]) -> list[int]:
@@ -57,7 +72,7 @@ def fit_rows(
             low, high = (middle, high) if lengths([prompt])[0] <= limit else (low, middle - 1)
         prompt = plain_messages(render(info["context"][-low:], *more), tokenizer)
         if (tokens := lengths([prompt])[0]) > limit:
-            raise ValueError(
+            raise TooLongError(
                 f"{info['row_id']}: the prompt has {tokens} tokens with its last utterance alone, more than "
                 f"data.max_prompt_length={limit}; raise it"
             )

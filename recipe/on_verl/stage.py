@@ -62,7 +62,25 @@ def run_self_play(config: Any) -> None:
         ray.get(ray.remote(**options)(play_on).remote(config))
 
 
-STAGES = {"rl": run_rl, "sft": run_sft, "self_play": run_self_play, "evaluate": run_evaluate}
+def run_annotate(config: Any) -> None:
+    """Emotions of a user's own dialogues."""
+    import ray
+
+    from recipe.annotation.answer import answer_dialogues
+    from recipe.on_verl.ray_session import connected
+
+    with connected(config):
+        options = {"num_gpus": config.actor_rollout_ref.rollout.tensor_model_parallel_size}
+        ray.get(ray.remote(**options)(answer_dialogues).remote(config))
+
+
+STAGES = {
+    "rl": run_rl,
+    "sft": run_sft,
+    "self_play": run_self_play,
+    "evaluate": run_evaluate,
+    "annotate": run_annotate,
+}
 
 
 def main() -> None:

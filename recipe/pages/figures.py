@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
 _STYLE = {
@@ -188,6 +190,46 @@ def drift_chart(drift: Mapping[str, Any], title: str) -> Figure:
             f"turns that they replace; Jensen-Shannon divergence {drift['divergence']:.3f} bits, the "
             f"same heaviest label in {drift['agreement']:.0%}.",
         )
+
+
+def emotion_colours(labels: Sequence[str]) -> dict[str, str]:
+    """The colour of every label, the same in all pictures of a page; above 20 labels they come again."""
+    colours = plt.get_cmap("tab20" if len(labels) > 10 else "tab10").colors
+    return {label: to_hex(colours[i % len(colours)]) for i, label in enumerate(labels)}
+
+
+def emotion_course(
+    weights: Sequence[Mapping[str, float]], speakers: Sequence[str], labels: Sequence[str], caption: str
+) -> Figure:
+    """The emotions of one utterance after the other, as bars in `emotion_colours`, the heaviest lowest.
+
+    Args:
+        weights: label -> weight, summing to 1, of every utterance; one without emotions has a cross.
+        speakers: of every utterance.
+        labels: in their order.
+        caption: of the picture.
+    """
+    colours = emotion_colours(labels)
+    width = 0.8 + 0.24 * max(len(weights), 10)
+    margins = {"figure.subplot.left": 0.4 / width, "figure.subplot.right": 1 - 0.1 / width}
+    style = _STYLE | margins | {"figure.subplot.bottom": 0.36, "axes.grid": False}
+    with plt.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a browser has letters of more scripts
+        figure, axis = plt.subplots(figsize=(width, 2.2))
+        for x, emotions in enumerate(weights):
+            bottom = 0.0
+            for label in sorted(emotions, key=emotions.__getitem__, reverse=True):
+                axis.bar(x, emotions[label], bottom=bottom, width=0.86, color=colours[label])
+                bottom += emotions[label]
+            if not emotions:
+                axis.plot(x, 0.5, marker="x", markersize=5, color="#a33")
+        shown = [name if len(name) <= 12 else f"{name[:11]}…" for name in speakers]
+        # A dollar sign would begin a formula.
+        axis.set_xticks(
+            range(len(shown)), [name.replace("$", r"\$") for name in shown], rotation=60, ha="right"
+        )
+        axis.set(xlim=(-0.6, max(len(weights), 10) - 0.4), ylim=(0, 1), yticks=[0, 0.5, 1])
+        return Figure(_svg(figure), caption)
 
 
 def scatter(

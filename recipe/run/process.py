@@ -52,7 +52,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
     """Run ``python -m recipe.on_verl.stage`` with ``config`` in ``work`` and wait for it.
 
     Args:
-        stage: ``sft``, ``rl`` or ``evaluate``.
+        stage: ``sft``, ``rl``, ``self_play``, ``evaluate`` or ``annotate``.
         config: the stage's whole configuration; written to ``<work>/config.yaml``.
         work: where the log and the metrics go.
         total: the number of steps, or of answers to be scored, for the progress bar.
@@ -71,7 +71,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
     stage_command = [sys.executable, "-m", "recipe.on_verl.stage", stage, str(path)]
     command = [sys.executable, "-m", "recipe.run.supervise", "--", *stage_command]
     usage, seen = Usage(work / "usage.json"), 0
-    unit = "answer" if stage == "evaluate" else "step"
+    unit = "answer" if stage in ("evaluate", "annotate") else "step"
     with (
         log.open("ab") as output,
         tqdm(total=total, initial=done, desc=f"  {stage}", unit=unit, **_bar_style()) as bar,

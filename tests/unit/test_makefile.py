@@ -74,6 +74,9 @@ ONE_VALUE = [
         ["-m", "recipe.ablate", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"NAME={VALUE}", f"SEEDS={VALUE}"]]),
     ("eval", ["MODEL", "RAW_DIR", "RUN"], [
         ["-m", "recipe.score", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"RUN={VALUE}"]]),
+    ("annotate", ["IN", "OUT", "MODEL", "RUN", "LABELS", "FIELDS"], [
+        ["-m", "recipe.annotate", "--in", VALUE, "--out", VALUE, "--model", VALUE, "--run", VALUE,
+         "--labels", VALUE, "--fields", VALUE]]),
     ("leakage", ["RAW_DIR"], [["-m", "data_prep.leakage", "--raw-dir", VALUE]]),
     ("download", ["RAW_DIR"], [["-m", "data_prep.download", VALUE]]),
     ("data", ["RAW_DIR", "OUT_DIR", "EXPERT", "TOKENIZER", "MAX_PROMPT_LENGTH"], [
@@ -158,6 +161,12 @@ def test_corpora_come_behind_the_other_values(make):
     assert call == ["-m", "data_prep.prepare", "--out-dir", NASTY, "--corpora", "meld", "dailydialog"]
 
 
+def test_annotate_hands_its_settings_on_behind_its_files(make):
+    (call,) = make("annotate", "IN=my talk.txt", "OUT=out", "RUN=a:rl", 'ARGS=evaluate.samples=3 "a=b c"')
+    assert call[2:] == ["--in", "my talk.txt", "--out", "out", "--run", "a:rl", "evaluate.samples=3", "a=b c"]
+    assert make("annotate", "IN=a.csv", status=2) == [] and "OUT=... is missing" in make.stderr
+
+
 @pytest.mark.parametrize("names", [["a", "runs/b"], ["a b", "it's"], ["a"], [NASTY, "b"]])
 def test_make_report_takes_several_runs(make, names):
     """make itself knows the last RUN= alone."""
@@ -173,6 +182,7 @@ def test_make_report_takes_several_runs(make, names):
         ("leakage", "RAW_DIR"), ("download", "RAW_DIR"), ("data", "OUT_DIR"), ("bench", "RUN"),
         ("judge", "RUN"), ("lineage", "RUN"), ("report", "RUN"), ("clusters", "RUN"), ("verify", "RUN"),
         ("publish", "RUN"),
+        ("annotate", "IN"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_missing_is_named(make, target, name):
