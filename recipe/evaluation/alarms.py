@@ -163,6 +163,13 @@ def _level(readings: Sequence[Reading]) -> float:
     return float(np.mean([r.value for r in readings]))
 
 
+def _called(checkpoint: str, names: Mapping[str, str]) -> str:
+    try:
+        return names[checkpoint]  # not `get`, which knows nothing of names that are made when asked for
+    except KeyError:
+        return checkpoint
+
+
 def collapses(records: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, str]) -> list[Alarm]:
     """One for each two successive checkpoints between which the answers collapse, clear ones first.
 
@@ -187,7 +194,7 @@ def collapses(records: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping
             continue
         clear = max(reward.p_rise, f1.p_fall, share.p_rise) <= 0.05
         text = (
-            f"From {names.get(first, first)} to {names.get(second, second)} the mean reward rose from "
+            f"From {_called(first, names)} to {_called(second, names)} the mean reward rose from "
             f"{reward.before:.3f} to {reward.after:.3f} (one-sided p = {reward.p_rise:.2g}) while macro-F1 "
             f"fell from {f1.before:.3f} to {f1.after:.3f} (p = {f1.p_fall:.2g}) and the most frequent label "
             f"went from {share.before:.0%} to {share.after:.0%} of the answers (p = {share.p_rise:.2g}): the "
