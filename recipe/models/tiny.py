@@ -2,7 +2,7 @@
 
 The paper starts from a model that knows language. Random weights do not, so what cold start and RL can
 show with them is mostly that: `pretrain` teaches a model of half a million parameters to continue
-dialogues, in plain PyTorch and in two minutes on two cores. It sees no label and no answer form.
+dialogues, in plain PyTorch and in three minutes on two cores. It sees no label and no answer form.
 """
 
 from __future__ import annotations
