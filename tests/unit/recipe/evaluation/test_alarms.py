@@ -21,6 +21,7 @@ from recipe.evaluation.alarms import (
 )
 from recipe.evaluation.circularity import describe_group
 from recipe.evaluation.permutation_tests import paired_permutation
+from recipe.evaluation.results import STAGE_NAMES
 from recipe.evaluation.rl_stages import RlStage
 from recipe.pages.circularity_section import moments, rl_stages_of
 from rewards.labels import LABELS
@@ -194,6 +195,8 @@ def test_a_collapse_is_told_and_needs_no_self_play():
     before, after = answers(0.0, 0.4, 1), answers(0.85, 0.95, 2)
     (alarm,) = collapses({"cold": before, "rl_1": after}, {"cold": "after cold start"})
     assert alarm.clear and "From after cold start to rl_1 the mean reward rose" in alarm.text
+    (titled,) = collapses({"cold": before, "rl_1": after}, STAGE_NAMES)
+    assert "From after cold start to after RL 1 the mean reward rose" in titled.text
     assert "macro-F1 fell" in alarm.text and "self" not in alarm.text and "collapse" in alarm.title
     p = paired_permutation(
         [r["score"] for r in after], [r["score"] for r in before], [r["dialogue_id"] for r in before],
