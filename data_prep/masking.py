@@ -11,7 +11,7 @@ _OUTSIDE = re.compile(r"\$\{\s*(?!oc\.select\s*:)[\w.]+\s*:")
 
 # Variables of the environment by any of these words; settings, of which many are called `..._key` and name
 # a column, only by what can be nothing else.
-_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL")
+_VARIABLE = re.compile(r"KEY|TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|CREDENTIAL")
 _SETTING = re.compile(
     r"(api|access|auth|secret|private|account)_?key$|(^|_|access|auth|api)token$|secret$|passw(or)?d$"
 )

@@ -1,10 +1,11 @@
 """Rollouts of whole groups at once, for models so small that the way to them costs more than they do.
 
 veRL's agent loop handles every rollout by itself: a configured object, a tokenised prompt, a request to
-the reward worker and one to TransferQueue each. That suits answers of minutes and many nodes; with a
-model of half a million parameters it is four fifths of a step. This manager asks the same vLLM servers
-through veRL's own client, scores with the reward function that the configuration names, and hands the
-step's rollouts to TransferQueue in one piece, with the fields and tags that veRL's trainer reads.
+the server, one to the reward worker and one to TransferQueue each. That suits answers of minutes and many
+nodes; with a model of half a million parameters it is four fifths of a step. This manager asks the same
+vLLM servers, chosen by veRL's own balancer, a group at a time, scores with the reward function that the
+configuration names, and hands the step's rollouts to TransferQueue in one piece, with the fields and tags
+that veRL's trainer reads.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tensordict import NonTensorData, TensorDict
 from transformers import AutoTokenizer
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+from vllm.sampling_params import RequestOutputKind
 
 from recipe.on_verl.sft_dataset import encode_prompt
 
@@ -75,16 +77,19 @@ class GroupedRollouts:
             "top_k": how.top_k,
             "repetition_penalty": 1.0,
             "logprobs": self._rollout.calculate_log_probs,
+            "output_kind": RequestOutputKind.FINAL_ONLY,  # else the server is handed every token by itself
+            "detokenize": False,  # the rollout's text is made here, of all of its tokens
         }
 
         async def group(row: dict[str, Any]) -> tuple[list[int], list[Any]]:
             ids = encode_prompt(self._tokenizer, list(row["raw_prompt"]), template)
-            return ids, await asyncio.gather(
-                *(
-                    self._client.generate(uuid4().hex, prompt_ids=ids, sampling_params=dict(sampling))
-                    for _ in range(how.n)
-                )
-            )
+            request = uuid4().hex
+            name, server = await self._client._acquire_server(request, prompt_ids=ids)
+            try:
+                outputs = await server.generate_group.remote(how.n, ids, sampling, request)
+            finally:
+                self._client._release_server(name, request_id=request)
+            return ids, outputs
 
         return await asyncio.gather(*(group(row) for row in rows))
 
@@ -100,7 +105,14 @@ class GroupedRollouts:
         )
         rewards = torch.zeros(len(response))
         rewards[-1] = scored["score"]
-        known = {"turn_scores": [], "tool_rewards": [], "reward_extra_info": scored}
+        weights = output.extra_fields["global_steps"]  # the step whose weights have sampled it
+        known = {
+            "min_global_steps": weights,
+            "max_global_steps": weights,
+            "turn_scores": [],
+            "tool_rewards": [],
+            "reward_extra_info": scored,
+        }
         fields = {key: value for key, value in row.items() if key != "agent_name"} | {
             "prompts": prompt,
             "responses": response,

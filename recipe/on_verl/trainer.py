@@ -185,6 +185,11 @@ class SelfEmoTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         """Run the RL stage; ``config`` is the composed configuration."""
         # Imported here: Ray sends this class by value, with copies of the globals that it uses.
         from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+        from verl.workers.rollout.replica import RolloutReplicaRegistry
+
+        from recipe.on_verl.group_server import GroupReplica
 
         TRAINER_REGISTRY["sync"] = SelfEmoTrainer
+        if config.actor_rollout_ref.rollout.agent.agent_loop_manager_class:  # ours, which asks for groups
+            RolloutReplicaRegistry.register("vllm", lambda: GroupReplica)
         super().run(config)

@@ -4,6 +4,9 @@ On two cores a stage's time before its first step is mostly imports: Ray starts 
 engine, as a new interpreter that reads the same 8,000 modules. `forking` gives an executable that takes
 Python's own arguments and has them run in a fork of this process. Only where no accelerator is in use: a
 CUDA context does not survive a fork.
+
+A run has one such process for all of its stages (`recipe.run.warm_start`), and a stage, which is a fork
+of it, one of its own for its workers: they end with the stage, and know its environment.
 """
 
 from __future__ import annotations
@@ -33,26 +36,33 @@ _CLIENT = Path(__file__).with_name("warm_client.py")
 #: What Ray's workers read from their environment once, when Ray is imported: the driver's job, which is a
 #: local cluster's first, and the process without which a worker ends, which is here the driver.
 _OF_A_WORKER = {"RAY_JOB_ID": "01000000"}
+_forked = False  # this process is a fork of a server, so the modules are there
 _HIGH = 512  # descriptors that were received wait above, until those below are free
 
 
 @contextmanager
-def forking(modules: Sequence[str]) -> Iterator[Path]:
+def forking(modules: Sequence[str], last: int = signal.SIGKILL) -> Iterator[Path]:
     """Import ``modules``, then serve forks of this process for the length of the block.
 
     To be entered while this process has a single thread. Whatever was started ends with the process that
-    asked for it; the server ends with the block, and with this process.
+    asked for it; the server ends with the block, and with this process. In a fork of such a server its
+    modules are there already.
+
+    Args:
+        modules: what the forks need.
+        last: the signal that a fork gets when who asked for it, or the server, is gone.
 
     Yields:
         The executable, to be used in place of `sys.executable`.
     """
-    if "ray" in sys.modules:
-        raise RuntimeError("Ray was imported before its workers' environment was there")
-    os.environ |= _OF_A_WORKER | {"RAY_RAYLET_PID": str(os.getpid())}
-    for name in modules:
-        importlib.import_module(name)
-    for name in (*_OF_A_WORKER, "RAY_RAYLET_PID"):
-        del os.environ[name]
+    if not _forked:
+        if "ray" in sys.modules:
+            raise RuntimeError("Ray was imported before its workers' environment was there")
+        os.environ |= _OF_A_WORKER | {"RAY_RAYLET_PID": str(os.getpid())}
+        for name in modules:
+            importlib.import_module(name)
+        for name in (*_OF_A_WORKER, "RAY_RAYLET_PID"):
+            del os.environ[name]
     # Not a TemporaryDirectory: the forks run this process's exit handlers, and would remove it.
     folder = Path(tempfile.mkdtemp(prefix="self-emo-"))
     path, executable = folder / "socket", folder / "python"
@@ -66,7 +76,7 @@ def forking(modules: Sequence[str]) -> Iterator[Path]:
     server = os.fork()
     if not server:
         here.close()
-        _serve(listening, there)
+        _serve(listening, there, last)
     there.close()
     listening.close()
     os.environ[VARIABLE] = str(executable)
@@ -79,7 +89,7 @@ def forking(modules: Sequence[str]) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _serve(listening: socket.socket, owner: socket.socket) -> None:
+def _serve(listening: socket.socket, owner: socket.socket, last: int) -> None:
     """Fork for whoever asks, until the owner is gone; never returns to its caller."""
     wake, woken = socket.socketpair()
     woken.setblocking(False)
@@ -93,7 +103,7 @@ def _serve(listening: socket.socket, owner: socket.socket) -> None:
         for fd, _ in poll.poll():
             if fd == owner.fileno():
                 for child, _ in clients.values():
-                    os.kill(child, signal.SIGKILL)
+                    os.kill(child, last)
                 os._exit(0)
             elif fd == wake.fileno():
                 wake.recv(4096)
@@ -107,7 +117,7 @@ def _serve(listening: socket.socket, owner: socket.socket) -> None:
                 clients[asked.fileno()] = child, asked
                 poll.register(asked, 0)  # what it sends is for the fork; its end is reported all the same
             elif fd in clients:  # nobody waits for this child any more
-                os.kill(clients[fd][0], signal.SIGKILL)
+                os.kill(clients[fd][0], last)
                 poll.unregister(fd)
 
 
@@ -127,6 +137,8 @@ def _reap(clients: dict[int, tuple[int, socket.socket]], poll: select.poll) -> N
 
 def _become(asked: socket.socket) -> None:
     """In the fork: take the client's place, run what it was asked to run, and end."""
+    global _forked
+    _forked = True
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -146,6 +158,7 @@ def _become(asked: socket.socket) -> None:
         for key in set(os.environ) - set(wanted):
             del os.environ[key]
         os.environ.update({k: v for k, v in wanted.items() if os.environ.get(k) != v})
+        tempfile.tempdir = None  # to be found anew in this environment
         os.chdir(request["folder"])
         sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
         sys.stdout, sys.stderr = (
@@ -173,16 +186,16 @@ def _receive(asked: socket.socket, size: int) -> bytes:
 
 
 def _run(arguments: list[str]) -> int:
-    """What `python <arguments>` would do, of the forms that Ray and multiprocessing use; the exit status.
+    """What `python <arguments>` would do, of the forms that are used; the exit status.
 
-    The code is Ray's or multiprocessing's own command line: the socket that it comes through lies in a folder
-    that only this user can enter.
+    The code is Ray's, multiprocessing's or a run's own command line: the socket that it comes through lies in
+    a folder that only this user can enter.
     """
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # as in a new interpreter; the standard library sees to its own
     if "ray" in sys.modules:
         sys.modules["ray"]._raylet.Config.initialize("")  # it has read the environment before it was this one
-    while arguments[0].startswith("-") and arguments[0] != "-c":
+    while arguments[0].startswith("-") and arguments[0] not in ("-c", "-m"):
         arguments = arguments[1:]
     try:
         if arguments[0] == "-c":
@@ -190,6 +203,9 @@ def _run(arguments: list[str]) -> int:
             main = types.ModuleType("__main__")
             sys.modules["__main__"] = main
             exec(compile(arguments[1], "<string>", "exec"), main.__dict__)
+        elif arguments[0] == "-m":
+            sys.argv = arguments[1:]
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         else:
             sys.argv = arguments
             runpy.run_path(arguments[0], run_name="__main__")
@@ -199,3 +215,18 @@ def _run(arguments: list[str]) -> int:
         print(end.code, file=sys.stderr)
         return 1
     return 0
+
+
+def main() -> None:
+    """`python -m recipe.on_verl.warm <module> ...`: name the executable in a line, serve until stdin ends."""
+    line = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what is printed by imports
+    with forking(sys.argv[1:], last=signal.SIGTERM) as executable:
+        print(executable, file=line, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    from recipe.on_verl import warm
+
+    warm.main()  # of the module that forks will find under its name

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from data_prep.disk import why_failed
 from data_prep.files import write_text
 from data_prep.masking import is_secret, masked
+from recipe.run import warm_start
 from recipe.run.flatten import plain
 from recipe.run.usage import Usage
 
@@ -68,15 +69,18 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
     OmegaConf.save(OmegaConf.create(masked(settings)), path)
     metrics = work / "metrics.part.jsonl"
     _keep_metrics(metrics)
-    stage_command = [sys.executable, "-m", "recipe.on_verl.stage", stage, str(path)]
-    command = [sys.executable, "-m", "recipe.run.supervise", "--", *stage_command]
     usage, seen = Usage(work / "usage.json"), 0
+    module, supervised = ["recipe.on_verl.stage", stage, str(path)], ["-m", "recipe.run.supervise"]
     unit = "answer" if stage in ("evaluate", "annotate") else "step"
     with (
         log.open("ab") as output,
-        tqdm(total=total, initial=done, desc=f"  {stage}", unit=unit, **_bar_style()) as bar,
+        tqdm(total=total, initial=done, desc=f"  {stage}", unit=unit, **bar_style()) as bar,
     ):
         variables = environment() | secrets_of(settings)
+        if python := warm_start.python(settings, environment(), output):
+            command = [python, *supervised, "--fork", "--", *module]
+        else:
+            command = [sys.executable, *supervised, "--", sys.executable, "-m", *module]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables)
         try:
             while process.poll() is None:
@@ -106,8 +110,8 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
         )
 
 
-def _bar_style() -> dict[str, Any]:
-    """A bar that moves on a terminal; elsewhere a line now and then, for files that people read later."""
+def bar_style() -> dict[str, Any]:
+    """Of tqdm: a bar that moves on a terminal; elsewhere a line now and then, for files that people read."""
     if sys.stderr.isatty():
         return {"mininterval": 1, "dynamic_ncols": True}
     return {"mininterval": 15, "ncols": 100, "bar_format": "{l_bar}{bar}{r_bar}\n"}

@@ -99,6 +99,7 @@ class Pretraining(_Ours):
     steps: Count
     batch: Count
     lr: Positive
+    seed: Seed = 1  # what runs of before were begun without
 
 
 class Base(_Ours):

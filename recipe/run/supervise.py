@@ -5,29 +5,36 @@ every orphan below it (Linux: child subreaper), is told when its own parent dies
 ends, by process id, whatever is still there, then removes the shared memory and the temporary files
 (sessions of Ray, sockets, locks) that those processes left. Between it and the command stands another one
 of its kind, so that what it watches over ends as well when one of the two is killed.
+
+With `--fork` the command is a module and its arguments, run in a fork of this process: where that is a fork
+itself, of one that has imported what the module needs (`recipe.on_verl.warm`), it starts at once.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import fcntl
+import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_INNER = "--inner"
+_INNER, _FORK = "--inner", "--fork"
 _TEMPORARY = "emo-"  # short: the sockets in such a folder have names of 107 characters at most
 _SHM = Path("/dev/shm")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _OUR_SHM = ("verl_weights_", "psm_", "sem.mp-", "__KMP_REGISTERED_LIB_")
 
 
@@ -101,7 +108,10 @@ def _locked(folder: Path) -> Iterator[int]:
 
 
 def main(
-    command: list[str], environment: Mapping[str, str] | None = None, handles: tuple[int, ...] = ()
+    command: list[str],
+    environment: Mapping[str, str] | None = None,
+    handles: tuple[int, ...] = (),
+    fork: bool = False,
 ) -> int:
     """Run ``command`` and return its exit status; 128 + signal if this process was asked to end.
 
@@ -109,24 +119,19 @@ def main(
         command: what to run.
         environment: its own; None: this process's.
         handles: of files that it keeps open, too.
+        fork: the command is a module and its arguments, to be run in a fork.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, lambda n, _: asked.append(n))
     parent, before = os.getppid(), _shared_memory()
-    child = subprocess.Popen(
-        command,
-        env=environment,
-        pass_fds=handles,
-        start_new_session=True,
-        preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
-    )
-    while child.poll() is None and not asked and os.getppid() == parent:
+    child, status = (_forked if fork else _started)(command, environment, handles)
+    while status() is None and not asked and os.getppid() == parent:
         time.sleep(0.2)
-    if child.poll() is None:
-        end_all([psutil.Process(child.pid)], patience=5)
+    if status() is None:
+        end_all([psutil.Process(child)], patience=5)
     for _ in range(10):  # what is ended may have started another
         if left := psutil.Process().children(recursive=True):
             end_all(left)
@@ -136,15 +141,54 @@ def main(
                 segment.unlink(missing_ok=True)
     if asked:
         return 128 + asked[0]
-    status = child.wait()
-    return 128 - status if status < 0 else status
+    ended = status()
+    if ended is None:  # it was ended here, since nobody waits for it any more
+        return 1
+    return 128 - ended if ended < 0 else ended
+
+
+_Started = tuple[int, Callable[[], int | None]]  # process id, and exit status or -signal once it has ended
+
+
+def _started(command: list[str], environment: Mapping[str, str] | None, handles: tuple[int, ...]) -> _Started:
+    child = subprocess.Popen(
+        command,
+        env=environment,
+        pass_fds=handles,
+        start_new_session=True,
+        preexec_fn=lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+    )
+    return child.pid, child.poll
+
+
+def _forked(command: list[str], environment: Mapping[str, str] | None, _: tuple[int, ...]) -> _Started:
+    child = multiprocessing.get_context("fork").Process(target=_run_module, args=(command, environment))
+    child.start()
+    assert child.pid  # it has started
+    return child.pid, lambda: child.exitcode
+
+
+def _run_module(command: list[str], environment: Mapping[str, str] | None) -> None:
+    """In the fork: what `python -m <command>` would do."""
+    os.setsid()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in _SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.environ.update(environment or {})
+    tempfile.tempdir = None  # to be found anew in this environment
+    sys.argv = list(command)
+    try:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()
 
 
 if __name__ == "__main__":
     own, asked_for = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
-    if own == [_INNER]:
-        sys.exit(main(asked_for))
-    inner = [sys.executable, "-m", "recipe.run.supervise", _INNER, "--", *asked_for]
+    fork = _FORK in own
+    if _INNER in own:
+        sys.exit(main(asked_for, fork=fork))
+    inner = ["recipe.run.supervise", *own, _INNER, "--", *asked_for]
     with _temporary_folder() as (changed, handles):
-        status = main(inner, changed, handles)
+        status = main(inner if fork else [sys.executable, "-m", *inner], changed, handles, fork)
     sys.exit(status)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,8 +19,9 @@ from data_prep.files import write_json
 from data_prep.prompt import PromptTemplates, render
 from data_prep.rows import read_rows
 from data_prep.sample_dialogues import unlabelled
-from recipe.models import hub, named, tiny
+from recipe.models import base_cache, hub, named, tiny
 from recipe.run.files import base_of, read_json
+from recipe.run.process import bar_style
 from recipe.run.run import Run
 from rewards.labels import corpus_labels
 
@@ -40,25 +40,7 @@ def make(run: Run, work: Path) -> None:
         return
     path = named.resolve(config.base.path)
     if path == "builtin:tiny":
-        rows = read_rows(run.folder / "data/train.parquet")
-        words = [message["content"] for row in rows for message in row["prompt"]]
-        words += [respond_to(row) for row in rows]
-        own = config.base.pretrain
-        shutil.rmtree(work / "model", ignore_errors=True)  # of an attempt that was ended before the step was
-        texts = readings(run.templates, own.dialogues, config.run.seed)
-        quiet = not sys.stderr.isatty()
-        with tqdm(total=own.steps, desc="  pretraining", unit="step", leave=False, disable=quiet) as bar:
-            losses = tiny.pretrain(
-                texts,
-                work / "model",
-                config.run.seed,
-                more_texts=words,
-                steps=own.steps,
-                batch=own.batch,
-                lr=own.lr,
-                shown=lambda step, loss: bar.update(1) and None,
-            )
-        write_json(work / "pretraining.json", {"texts": len(texts), "losses": losses})
+        _make_here(run, work)
         found = {"path": "model"}
     elif named.is_hub_id(path):
         # A cluster's other nodes see the run's folder, and not this machine's cache.
@@ -69,6 +51,35 @@ def make(run: Run, work: Path) -> None:
     else:
         found = {"path": path}
     write_json(work / "base.json", found)
+
+
+def _make_here(run: Run, work: Path) -> None:
+    """Pretrain `builtin:tiny`, unless a run before this one has made the same."""
+    own, rows = run.config.base.pretrain, []
+    for name in ("train", "held_out"):  # which dialogues are held out is a matter of the run's seed
+        path = run.folder / f"data/{name}.parquet"
+        rows += read_rows(path) if path.exists() else []
+    words = {message["content"] for row in rows for message in row["prompt"]}
+    words |= {respond_to(row) for row in rows}
+    texts, more = readings(run.templates, own.dialogues, own.seed), sorted(words)
+    kept = base_cache.place(texts, more, own)
+    if base_cache.take(kept, work):
+        print(f"  the base is taken from {kept}", flush=True)
+        return
+    shutil.rmtree(work / "model", ignore_errors=True)  # of an attempt that was ended before the step was
+    with tqdm(total=own.steps, desc="  pretraining", unit="step", **bar_style()) as bar:
+        losses = tiny.pretrain(
+            texts,
+            work / "model",
+            own.seed,
+            more_texts=more,
+            steps=own.steps,
+            batch=own.batch,
+            lr=own.lr,
+            shown=lambda step, loss: bar.update(1) and None,
+        )
+    write_json(work / "pretraining.json", {"texts": len(texts), "losses": losses})
+    base_cache.keep(work, kept)
 
 
 def readings(templates: PromptTemplates, number: int, seed: int) -> list[str]:

@@ -23,17 +23,28 @@ RIGHT = (
 
 
 class Servers:
-    """In place of vLLM: even requests answer right, odd ones break the rule; keeps what it was asked."""
+    """In place of veRL's client and vLLM: even requests answer right, odd ones break the rule."""
 
     def __init__(self, tokenizer):
-        self.tokenizer, self.asked = tokenizer, []
+        self.tokenizer, self.asked, self.busy = tokenizer, [], set()
+        self.generate_group = SimpleNamespace(remote=self.answers)
 
-    async def generate(self, request_id, prompt_ids, sampling_params):
+    async def _acquire_server(self, request_id, **_):
+        self.busy.add(request_id)
+        return "one", self
+
+    def _release_server(self, name, request_id):
+        self.busy.remove(request_id)
+
+    async def answers(self, n, prompt_ids, sampling_params, request_id):
+        assert request_id in self.busy
+        return [self.answer(prompt_ids, sampling_params, f"{request_id}_{i}") for i in range(n)]
+
+    def answer(self, prompt_ids, sampling_params, request_id):
         text = "no rule is kept" if len(self.asked) % 2 else RIGHT
         self.asked.append((request_id, prompt_ids, sampling_params))
         ids = self.tokenizer.encode(text, add_special_tokens=False)
-        versions = {"min_global_steps": 4, "max_global_steps": 4}
-        return SimpleNamespace(token_ids=ids, log_probs=[-0.5] * len(ids), extra_fields=versions)
+        return SimpleNamespace(token_ids=ids, log_probs=[-0.5] * len(ids), extra_fields={"global_steps": 4})
 
 
 @pytest.fixture
@@ -87,7 +98,7 @@ def test_a_group_of_every_prompt_is_stored_with_its_reward_on_the_last_token(mad
     (partition, keys, fields, tags), (_, uids, none, finished) = put
     assert partition == "train" and keys == ["a_0_0", "a_1_0", "b_0_0", "b_1_0"]
     assert (uids, none, finished) == (["a", "b"], None, [{"status": "finished"}] * 2)
-    assert len({request for request, *_ in servers.asked}) == 4
+    assert len({request for request, *_ in servers.asked}) == 4 and not servers.busy
     for i in range(4):
         row = fields[i]
         text = servers.tokenizer.decode(row["responses"], skip_special_tokens=True)
