@@ -24,7 +24,8 @@ for case in json.load(sys.stdin):
     f1 = lambda kind: metrics.f1_score(gold, pred, labels=labels, average=kind, zero_division=0)
     parts = metrics.precision_recall_fscore_support(gold, pred, labels=labels, zero_division=0)
     found.append({
-        "accuracy": metrics.accuracy_score(gold, pred), "weighted_f1": f1("weighted"), "macro_f1": f1("macro"),
+        "accuracy": metrics.accuracy_score(gold, pred),
+        "weighted_f1": f1("weighted"), "macro_f1": f1("macro"),
         "labels": [part.tolist() for part in parts], "kappa": metrics.cohen_kappa_score(gold, pred),
         "confusion": metrics.confusion_matrix(gold, pred, labels=shown).tolist(),
     })
