@@ -116,7 +116,7 @@ bench: setup ## a step of RL beside stock veRL's and TRL's, on a run's cold star
 	@$(SETUP) --profile trl && $(PY) -m bench.rl_steps $(call need,RUN)
 
 site: ## the documentation as pages, in site/: every link checked, no network needed to read it
-	@$(SETUP) --profile docs && NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet && echo site/index.html
+	@$(SETUP) --profile docs && NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet && echo "site/index.html; with search: python3 -m http.server -d site"
 
 lock: ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu|analysis|trl|docs)
 	@$(PYTHON) launch/lock.py

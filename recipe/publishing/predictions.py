@@ -10,9 +10,6 @@ from recipe.evaluation.predictions import FOLDER
 from recipe.publishing.finished import Finished
 from recipe.publishing.licences import closed_corpora
 
-#: What of a corpus that may not be passed on is left out: its labels, and text that may quote its lines.
-_CLOSED = ("gold", "answer")
-
 
 def predicted_corpora(run: Finished) -> list[str]:
     """Corpora whose predictions the run has kept; none where it was scored by an older version."""
@@ -20,15 +17,18 @@ def predicted_corpora(run: Finished) -> list[str]:
 
 
 def copy_predictions(run: Finished, target: Path) -> None:
-    """Copy ``eval/<checkpoint>/predictions`` into a folder that is there."""
+    """Copy ``eval/<checkpoint>/predictions`` into a folder that is there.
+
+    Of a corpus that may not be passed on the labels are left out; where there is one, also all answers, since
+    any of them may quote it.
+    """
     corpora = predicted_corpora(run)
     closed = [] if run.made_up else closed_corpora(corpora)
     for corpus in corpora:
-        table = pq.read_table(_folder(run) / f"{corpus}.parquet")
+        left_out = ["answer"] * bool(closed) + ["gold"] * (corpus in closed)
+        table = pq.read_table(_folder(run) / f"{corpus}.parquet").drop_columns(left_out)
         (target / FOLDER).mkdir(exist_ok=True)
-        pq.write_table(
-            table.drop_columns(_CLOSED) if corpus in closed else table, target / FOLDER / f"{corpus}.parquet"
-        )
+        pq.write_table(table, target / FOLDER / f"{corpus}.parquet")
 
 
 def _folder(run: Finished) -> Path:

@@ -36,7 +36,8 @@ def broken_links(path: Path) -> list[str]:
             continue
         name, _, anchor = target.partition("#")
         there = (path.parent / name).resolve() if name else path
-        if not there.exists() or not there.is_relative_to(ROOT) or (anchor and anchor not in anchors(there)):
+        outside = name and not there.is_relative_to(ROOT)
+        if outside or not there.exists() or (anchor and anchor not in anchors(there)):
             broken.append(target)
     return broken
 
