@@ -18,7 +18,7 @@ add_words = $(PYTHON) launch/words.py $1
 EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; s/^RUN=\(.*\)/'\1'/p")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint soak ablate eval annotate verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check clean-runs
+.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint soak ablate eval annotate verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check site clean-runs
 
 help: ## what there is to type
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,10 +115,13 @@ soak: setup ## kills, power losses and full disks, on runs without models (half 
 bench: setup ## a step of RL beside stock veRL's and TRL's, on a run's cold start: make bench RUN=<name>
 	@$(SETUP) --profile trl && $(PY) -m bench.rl_steps $(call need,RUN)
 
-lock: ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu|analysis)
+site: ## the documentation as pages, in site/: every link checked, no network needed to read it
+	@$(SETUP) --profile docs && NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet && echo "site/index.html; with search: python3 -m http.server -d site"
+
+lock: ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu|analysis|trl|docs)
 	@$(PYTHON) launch/lock.py
 
-lock-check: ## does requirements/<profile>.in still resolve to its lock file? (PROFILE=cpu|gpu|analysis)
+lock-check: ## does requirements/<profile>.in still resolve to its lock file? (PROFILE=cpu|gpu|analysis|trl|docs)
 	@$(PYTHON) launch/lock.py --check
 
 clean-runs: ## delete all runs (asks first; YES=1 does not)

@@ -1,7 +1,8 @@
 """Fetch MELD and EmoryNLP: pinned versions, checked, continued where a download was cut off.
 
 `python -m data_prep.download RAW_DIR` (`make download RAW_DIR=...`). IEMOCAP is given out under a signed
-licence only; what to do about it is printed.
+licence only; what to do about it is printed. Not by pooch: it starts a cut download anew, and writes
+over a file of that name that is another one.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ import functools
 import hashlib
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rewards.parse import THINK_CLOSE, THINK_OPEN
 
@@ -43,8 +44,7 @@ def load_templates(folder: str | Path | None = None) -> PromptTemplates:
     Raises:
         ValueError: a file is missing, or names a field that the prompt does not have.
     """
-    name = str(folder or "full")
-    folder = BUILT_IN / name if name in {path.name for path in BUILT_IN.iterdir()} else Path(name)
+    folder = _folder(folder)
     texts = {}
     for part, allowed in _FIELDS.items():
         path = folder / f"{part}.txt"
@@ -63,6 +63,30 @@ def load_templates(folder: str | Path | None = None) -> PromptTemplates:
             if field not in allowed or form or conversion:
                 raise ValueError(f"{path}: unknown field {{{field}}}; known: {sorted(allowed)}, as they are")
     return PromptTemplates(**texts)
+
+
+def load_paraphrases(folder: str | Path | None, count: int) -> list[PromptTemplates]:
+    """The prompt in other words: the first ``count`` of ``paraphrases/{1,2,...}`` in a folder of templates.
+
+    Raises:
+        ValueError: as `load_templates`, of the folder of a paraphrase.
+    """
+    return [load_templates(_folder(folder) / f"paraphrases/{i}") for i in range(1, count + 1)]
+
+
+def _folder(name: str | Path | None) -> Path:
+    built_in = BUILT_IN / str(name or "full")
+    return built_in if built_in.parent == BUILT_IN and built_in.is_dir() else Path(name or "full")
+
+
+def render_again(rows: Iterable[Mapping[str, Any]], templates: PromptTemplates) -> list[dict[str, Any]]:
+    """Rows of `data_prep.rows.SCHEMA` whose prompts say the same by other templates."""
+    again = []
+    for row in rows:
+        info = row["extra_info"]
+        more = (info["persona"], info["labels"], templates, info.get("theme") or "")
+        again.append({**row, "prompt": render(info["context"], *more)})
+    return again
 
 
 def render(

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))  # called as a file, before this project is instal
 from launch import stamp  # noqa: E402
 from launch.installer import UV_HOME, bring_uv  # noqa: E402
 from launch.progress import CommandFailed, Log  # noqa: E402
-from launch.setup_env import VENVS  # noqa: E402
+from launch.setup_env import CPU_TORCH, VENVS  # noqa: E402
 
 
 def resolve(profile: str, into: Path) -> None:
@@ -39,7 +39,7 @@ def resolve(profile: str, into: Path) -> None:
         ROOT / f"requirements/{profile}.in",
         ROOT / f"requirements/overrides-{profile}.txt",
         into,
-        cpu=profile != "gpu",
+        cpu=profile in CPU_TORCH,
     )
 
 

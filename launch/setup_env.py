@@ -1,11 +1,11 @@
 """Build an environment from the pinned requirements of a profile; does nothing when it is up to date.
 
 The profiles `cpu` and `gpu` make `.venv`; `analysis` makes `.venv-analysis`, for `make clusters`; `trl` makes
-`.venv-trl`, for `make bench`.
+`.venv-trl`, for `make bench`; `docs` makes `.venv-docs`, for `make site`.
 An environment keeps the profile and the Python that it was built with, because runs may be using it: another
 one takes its place only with ``--force``. A changed lock file is installed into it.
 Standard library only: it runs before anything is installed.
-`python3 launch/setup_env.py [--profile cpu|gpu|analysis|trl] [--force]`.
+`python3 launch/setup_env.py [--profile cpu|gpu|analysis|trl|docs] [--force]`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ VENVS = {
     "gpu": ROOT / ".venv",
     "analysis": ROOT / ".venv-analysis",
     "trl": ROOT / ".venv-trl",
+    "docs": ROOT / ".venv-docs",
 }
-GIB_NEEDED = {"cpu": 6, "gpu": 20, "analysis": 3, "trl": 3}
+GIB_NEEDED = {"cpu": 6, "gpu": 20, "analysis": 3, "trl": 3, "docs": 1}
+#: Those whose torch is the CPU build, which is not everywhere where pip looks.
+CPU_TORCH = ("cpu", "analysis", "trl")
 OLDEST, TOO_NEW = (3, 11), (3, 13)  # Python, as the pinned packages want it
 UNFIT = (
     f"Python {sys.version.split()[0]} cannot install the pinned packages; run this with Python 3.11 or 3.12, "
@@ -127,7 +130,7 @@ def _update(folder: Path, built: dict[str, str], wanted: dict[str, str]) -> None
 
 
 def _install(installer: Installer, folder: Path, wanted: dict[str, str], dropped: list[str]) -> None:
-    installer.install(stamp.lock_of(wanted["profile"]), cpu=wanted["profile"] != "gpu", dropped=dropped)
+    installer.install(stamp.lock_of(wanted["profile"]), cpu=wanted["profile"] in CPU_TORCH, dropped=dropped)
     installer.install_ourselves()
     stamp.write(folder, wanted)
 

@@ -1,4 +1,8 @@
-"""`make submit`, `make attach`, `make stop-job`: a run as a job of a Ray cluster, through Ray's job API."""
+"""`make submit`, `make attach`, `make stop-job`: a run as a job of a Ray cluster, through Ray's job API.
+
+Not by its command `ray job`: that ends with 0 when a job was stopped, with 1 whatever a failed one ended
+with, and tells no result of a job that it follows again.
+"""
 
 from __future__ import annotations
 

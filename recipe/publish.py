@@ -62,6 +62,7 @@ def _written(run: Finished, repo: str | None, dataset: str | None) -> list[Uploa
     from recipe.publishing.evidence import evidence_of
     from recipe.publishing.model_card import model_card
     from recipe.publishing.model_folder import write_model
+    from recipe.publishing.predictions import copy_predictions
 
     place = run.folder / "publish"
     kinds = ["model", *(["dataset"] if dataset else [])]
@@ -72,6 +73,7 @@ def _written(run: Finished, repo: str | None, dataset: str | None) -> list[Uploa
 
     def model(part: Path) -> None:
         write_model(run.model, part, run.config)
+        copy_predictions(run, part)
         write_text(part / "README.md", card)
         mark.write(part, "model", run.folder.name, run.run_id, run.stage)
 

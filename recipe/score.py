@@ -70,6 +70,7 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
         config.run.name = f"{folder.name}-eval-{time.strftime('%Y%m%d-%H%M%S')}"
         config.run.resume = False
         config.evaluate.of = str(folder.resolve())
+        config.evaluate.setdefault("paraphrases", 0)  # an older run does not have it
     OmegaConf.set_struct(config, True)
     try:
         config.merge_with_dotlist(dotted)

@@ -24,7 +24,9 @@ __all__ = [
     "DataError",
     "Dialogue",
     "Found",
+    "agreement_of",
     "find_corpora",
+    "id_columns",
     "may_be_passed_on",
     "read_corpora",
     "terms_of",
@@ -89,6 +91,16 @@ def terms_of(corpus: str) -> str:
 def may_be_passed_on(corpus: str) -> bool:
     """Whether a corpus's text may be published again; not where its module does not say so."""
     return getattr(_READERS.get(corpus), "MAY_BE_PASSED_ON", False) is True
+
+
+def id_columns(corpus: str) -> tuple[str, ...]:
+    """What a corpus's release calls the ids of a row: those of the dialogue, then that of the utterance."""
+    return getattr(_READERS.get(corpus), "ID_COLUMNS", ("dialogue_id", "utterance_id"))
+
+
+def agreement_of(corpus: str) -> str | None:
+    """How well a corpus's annotators agree, with the source: what a score can be worth. None: unknown."""
+    return getattr(_READERS.get(corpus), "AGREEMENT", None)
 
 
 def _folder(raw_dir: Path, name: str) -> Path | None:

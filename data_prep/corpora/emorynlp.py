@@ -20,6 +20,7 @@ TERMS = (
     "https://github.com/emorynlp/emotion-detection"
 )
 MAY_BE_PASSED_ON = True
+ID_COLUMNS = ("Season", "Episode", "Scene_ID", "Utterance_ID")
 
 
 def find(_: Path, root: Path) -> Found:

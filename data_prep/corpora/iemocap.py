@@ -21,6 +21,7 @@ LAYOUT = "iemocap/Session{1..5}"
 _USUAL_SPLIT = Path(__file__).with_name(SPLIT_FILE)
 TERMS = "given out under a signed licence at https://sail.usc.edu/iemocap, which lets nobody pass it on"
 MAY_BE_PASSED_ON = False
+ID_COLUMNS = ("dialogue", "utterance")
 CODES = {
     "hap": "happy",
     "sad": "sad",

@@ -137,8 +137,11 @@ def _csv(path: Path, asked: Mapping[str, str]) -> Records:
 
 def _separator(path: Path) -> str:
     """The separator that gives the header the most fields; a comma where it has one alone."""
-    first = next((line for _, line in _lines(path) if line.strip()), "")
-    counts = {separator: len(next(csv.reader([first], delimiter=separator), [])) for separator in _SEPARATORS}
+    number, first = next(((number, line) for number, line in _lines(path) if line.strip()), (1, ""))
+    try:
+        counts = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in _SEPARATORS}
+    except csv.Error as error:  # a field of more than 131,072 characters
+        raise DataError(path, number, f"no header of a CSV file ({error})", "write one") from None
     return max(counts, key=counts.__getitem__)
 
 

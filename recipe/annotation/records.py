@@ -64,7 +64,7 @@ def read_annotations(task: Task, work: Path) -> Iterator[list[Annotation]]:
                 f"{task.source}: dialogue {own.dialogue.dialogue_id!r} is not what was asked; the file has "
                 f"changed since, so delete {work} and run the command again"
             )
-        yield _of_dialogue(own, [answers for _, answers in found], task.labels)
+        yield annotations_of(own, [answers for _, answers in found], task.labels)
 
 
 def _said(parts: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
@@ -73,7 +73,16 @@ def _said(parts: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
             yield row["row_id"], row["answers"]
 
 
-def _of_dialogue(own: OwnDialogue, said: Sequence[Sequence[str]], labels: Sequence[str]) -> list[Annotation]:
+def annotations_of(
+    own: OwnDialogue, said: Sequence[Sequence[str]], labels: Sequence[str]
+) -> list[Annotation]:
+    """The utterances of a dialogue with their emotions.
+
+    Args:
+        own: the dialogue.
+        said: the answers to each utterance, none where it was not asked.
+        labels: the list of labels, in its order.
+    """
     return [
         Annotation(
             dialogue_id=own.dialogue.dialogue_id,

@@ -13,7 +13,7 @@ from typing import Any
 from data_prep.files import write_json
 from data_prep.own_dialogues.read import Overview
 from recipe.run.files import read_json
-from rewards.labels import LABELS
+from rewards.labels import known_corpora
 from rewards.parse import MAX_LABEL_CHARS
 
 #: What no label may hold: it stands in a prompt's list, and in quotes in an answer's dictionary.
@@ -104,15 +104,15 @@ def read_labels(text: str | None, default: str) -> tuple[str, ...]:
     Raises:
         ValueError: it is no list of two labels or more that a prompt and an answer can hold.
     """
-    name = (text or default).strip()
-    if name.casefold() in LABELS:
-        return LABELS[name.casefold()]
+    name, corpora = (text or default).strip(), known_corpora()
+    if name.casefold() in corpora:
+        return corpora[name.casefold()]
     labels = tuple(label.strip() for label in name.split(","))
     said = f"LABELS={name[:200]!r}"
     if len(labels) < 2:
         raise ValueError(
             f'{said} is one word and no corpus; name labels, LABELS="calm,worried,glad", or one of '
-            f"{', '.join(LABELS)}"
+            f"{', '.join(corpora)}"
         )
     known: dict[str, str] = {}
     for label in labels:

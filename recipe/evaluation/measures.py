@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from recipe.evaluation.confidence import split_reward
+from recipe.evaluation.nearest import read_nearest
 from rewards.iou import normalise
 from rewards.labels import corpus_labels
 
@@ -26,6 +27,9 @@ BINS = 10
 PARTS = ("twin", "sharp_one", "sharp_three", "gold_weight", "top_weight", "named")
 #: What one number per corpus says, and so can be averaged over corpora as in Table 1.
 MEASURES = ("accuracy", "weighted_f1", "macro_f1", "valid", "reward", "iou")
+#: The same where an answer that breaks the rule is read as the nearest label (`recipe.evaluation.nearest`).
+NEAREST = ("accuracy_nearest", "weighted_f1_nearest")
+_AVERAGED = (*MEASURES, *NEAREST, "majority_share", "ece", *PARTS)
 
 
 def label_scores(
@@ -107,26 +111,29 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         records: of `recipe.evaluation.answers.score_answers`.
 
     Returns:
-        corpus -> ``n``; `MEASURES`, all in [0, 1.1]; ``ece``; `PARTS` of the reward; ``majority_share``,
-        the share of the label that is answered most; ``reasons`` why answers are invalid, counted;
+        corpus -> ``n``; `MEASURES`, all in [0, 1.1]; `NEAREST`; ``ece``; `PARTS` of the reward;
+        ``majority_share``, the share of the label that is answered most; ``reasons`` why answers are invalid,
+        counted;
         for corpora also ``labels``, ``confusion`` and ``calibration`` of the functions above.
     """
     table: dict[str, dict[str, Any]] = {}
     for corpus in sorted({r["corpus"] for r in records}):
         part = [r for r in records if r["corpus"] == corpus]
         gold, pred, labels = [r["gold"] for r in part], [r["pred"] for r in part], corpus_labels(corpus)
-        scores = label_scores(gold, pred, labels)
+        scores, nearest = label_scores(gold, pred, labels), [read_nearest(r) for r in part]
         valid = [r for r in part if r["valid"]]
         sure = [c for c in map(confidence, valid) if c is not None]
         reliability = calibration(sure, [r["acc"] == 1 for r in valid])
         table[corpus] = {
             "n": len(part),
             "accuracy": float(np.mean([r["acc"] for r in part])),
-            "weighted_f1": sum(s["f1"] * s["support"] for s in scores.values()) / len(part),
+            "weighted_f1": _weighted_f1(scores),
             "macro_f1": sum(s["f1"] for s in scores.values()) / len(labels),
             "valid": float(np.mean([r["valid"] for r in part])),
             "reward": float(np.mean([r["score"] for r in part])),
             "iou": float(np.mean([r["iou"] for r in part])),
+            "accuracy_nearest": float(np.mean([g == p for g, p in zip(gold, nearest, strict=True)])),
+            "weighted_f1_nearest": _weighted_f1(label_scores(gold, nearest, labels)),
             "majority_share": max(Counter(r["pred"] for r in valid).values(), default=0) / len(part),
             "ece": reliability["ece"],
             **split_reward(part, labels),
@@ -137,10 +144,14 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         }
     table["avg"] = {
         "n": len(records),
-        **{m: _mean_of([table[c][m] for c in table]) for m in (*MEASURES, "majority_share", "ece", *PARTS)},
+        **{m: _mean_of([table[c][m] for c in table]) for m in _AVERAGED},
         "reasons": _reasons(records),
     }
     return table
+
+
+def _weighted_f1(scores: Mapping[str, Mapping[str, float]]) -> float:
+    return sum(s["f1"] * s["support"] for s in scores.values()) / sum(s["support"] for s in scores.values())
 
 
 def _mean_of(values: Sequence[float | None]) -> float | None:

@@ -1,4 +1,5 @@
-"""`make chat`: talk with a persona that one or two checkpoints play, on a page of this machine only.
+"""`make chat`: talk with a persona that one or two checkpoints play, on a page of this machine only; the page
+also reads the emotions of text that is pasted into it (`recipe.pages.pasted`).
 
 vLLM serves each checkpoint; this process renders the prompts, as for training, and hands the answers on
 as they are generated. `python -m recipe.pages.chat [--run NAME[:STAGE] ...] [--model MODEL ...]`.
@@ -27,6 +28,7 @@ from data_prep.prepare import dialogue_rows
 from data_prep.prompt import load_templates, render
 from data_prep.rows import make_row, read_rows
 from data_prep.sample_dialogues import sample_corpora
+from recipe.pages.pasted import Pasted, annotated, pasted_dialogues
 from recipe.run.files import read_config, run_checkpoint
 from recipe.run.shortcuts import CONF, expand
 from rewards.labels import corpus_labels, known_corpora
@@ -117,7 +119,7 @@ def _personas(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str], key: str = "none") -> Any:
-    """The page and its two questions as an ASGI application.
+    """The page and its questions as an ASGI application.
 
     Args:
         checkpoints: to talk to.
@@ -134,14 +136,24 @@ def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str], key: str
     from recipe.models.serve import MODEL
     from recipe.pages.guard import Guard
 
-    for checkpoint in checkpoints:  # now: two first requests at once would import transformers half
-        AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
+    # Now: two first requests at once would import transformers half.
+    tokenizers = [AutoTokenizer.from_pretrained(c.path, trust_remote_code=False) for c in checkpoints]
 
     app = FastAPI(title="SELF-EMO", docs_url=None, redoc_url=None)
     # A page of another site must not reach this one through a name that points here.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.add_middleware(Guard)
     clients = [openai.AsyncOpenAI(base_url=url, api_key=key) for url in urls]
+
+    def greedily(checkpoint: Checkpoint) -> dict[str, Any]:
+        """How a checkpoint is asked, beside the messages."""
+        data = checkpoint.config.data
+        return {
+            "model": MODEL,
+            "temperature": 0.0,
+            "max_tokens": data.max_response_length,
+            "extra_body": {"chat_template_kwargs": dict(data.apply_chat_template_kwargs)},
+        }
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Any, error: RequestValidationError) -> JSONResponse:
@@ -175,14 +187,7 @@ def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str], key: str
             text = ""
             try:
                 stream = await client.chat.completions.create(
-                    model=MODEL,
-                    messages=messages,
-                    temperature=0.0,
-                    max_tokens=checkpoint.config.data.max_response_length,
-                    stream=True,
-                    extra_body={
-                        "chat_template_kwargs": dict(checkpoint.config.data.apply_chat_template_kwargs)
-                    },
+                    messages=messages, stream=True, **greedily(checkpoint)
                 )
                 async for chunk in stream:
                     if chunk.choices and (piece := chunk.choices[0].delta.content):
@@ -192,6 +197,30 @@ def application(checkpoints: Sequence[Checkpoint], urls: Sequence[str], key: str
                 yield json.dumps({"error": f"the model's server failed: {error}"}) + "\n"
                 return
             yield json.dumps({"answer": asdict(parse_output(text, corpus_labels(question.corpus)))}) + "\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @app.post("/annotate")
+    def annotate(pasted: Pasted) -> StreamingResponse:
+        if pasted.checkpoint >= len(checkpoints):
+            raise HTTPException(422, "no such checkpoint")
+        checkpoint, client = checkpoints[pasted.checkpoint], clients[pasted.checkpoint]
+        tokenizer = tokenizers[pasted.checkpoint]
+        try:
+            dialogues, labels = pasted_dialogues(pasted, checkpoint.config)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
+
+        async def ask(messages: list[dict[str, str]]) -> str:
+            said = await client.chat.completions.create(messages=messages, **greedily(checkpoint))
+            return said.choices[0].message.content or ""
+
+        async def lines() -> AsyncIterator[str]:
+            try:
+                async for found in annotated(dialogues, labels, tokenizer, checkpoint.config, ask):
+                    yield json.dumps({"dialogue": [asdict(one) for one in found]}) + "\n"
+            except openai.OpenAIError as error:
+                yield json.dumps({"error": f"the model's server failed: {error}"}) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from data_prep.corpora import agreement_of
 from data_prep.disk import in_words
 from data_prep.files import write_json, write_text
 from recipe.evaluation import circularity
@@ -21,6 +22,7 @@ from recipe.evaluation.checkpoint_tests import compare, tested_pairs
 from recipe.evaluation.intervals import bootstrap_intervals
 from recipe.evaluation.results import (
     MEASURE_NAMES,
+    NEAREST_NAMES,
     STAGE_NAMES,
     is_checkpoint,
     missing_records,
@@ -68,11 +70,17 @@ def print_results(folder: Path) -> None:
     records = read_evaluation(folder, "records")
     results = read_summaries(folder, records)
     width = max(map(len, map(STAGE_NAMES.__getitem__, results)), default=0) + 2
-    names = "".join(f"{name:>16}" for name in MEASURE_NAMES.values())
-    print(f"\n{'checkpoint':<{width}}{'n':>6}{names}")
+    columns = MEASURE_NAMES | NEAREST_NAMES
+    print(f"\n{'checkpoint':<{width}}{'n':>6}" + "".join(f"{name:>22}" for name in columns.values()))
     for stage, table in results.items():
-        cells = "".join(f"{table['avg'][m]:>16.3f}" for m in MEASURE_NAMES)
+        values = (table["avg"].get(m) for m in columns)  # an older run without records has no nearest labels
+        cells = "".join(f"{'–' if value is None else f'{value:.3f}':>22}" for value in values)
         print(f"{STAGE_NAMES[stage]:<{width}}{table['avg']['n']:>6}{cells}")
+    for stage, table in read_evaluation(folder, "summary_paraphrases").items():
+        over = {name: table["avg"][m] for m, name in MEASURE_NAMES.items()}
+        print(f"{STAGE_NAMES[stage]}, in {len(over['accuracy']['values'])} other wordings of the prompt:")
+        for name, v in over.items():
+            print(f"  {name:<16}{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})")
     intervals = {stage: bootstrap_intervals(rows) for stage, rows in records.items()}
     print(as_text(headline(results, records, intervals)))
 
@@ -141,6 +149,9 @@ def write_report(folder: Path) -> Path:
         unfinished=unscored(folder, config, results),
         problems=problems,
         results=results,
+        nearest=NEAREST_NAMES,
+        paraphrases=read_evaluation(folder, "summary_paraphrases"),
+        ceilings=_ceilings(results) if config.raw_dir else {},
         detailed={stage: table for stage, table in results.items() if "ece" in table["avg"]},
         intervals=intervals,
         clean=clean,
@@ -180,6 +191,12 @@ def write_report(folder: Path) -> Path:
         settings=OmegaConf.to_yaml(config),
     )
     return write_text(folder / "report.html", page)
+
+
+def _ceilings(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """corpus -> how well its annotators agree, where that is known."""
+    corpora = next(iter(results.values()), {})
+    return {corpus: said for corpus in corpora if (said := agreement_of(corpus))}
 
 
 def _rule_breakers(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -9,14 +9,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from data_prep.corpora import agreement_of
 from data_prep.prompt import load_templates, render
-from recipe.evaluation.results import BASELINE_NAMES, MEASURE_NAMES, STAGE_NAMES
+from recipe.evaluation.results import BASELINE_NAMES, MEASURE_NAMES, NEAREST_NAMES, STAGE_NAMES
 from recipe.publishing import citation
 from recipe.publishing.cards import render_card
 from recipe.publishing.evidence import Evidence
 from recipe.publishing.finished import Finished, base_of_run, template_options
 from recipe.publishing.licences import base_terms, closed_corpora, corpus_terms, licence_fields
 from recipe.publishing.model_folder import parameters_of
+from recipe.publishing.predictions import predicted_corpora
 from recipe.run.files import read_json
 from recipe.run.flatten import flatten
 from recipe.run.table12 import against_paper
@@ -88,9 +90,12 @@ def model_card(run: Finished, found: Evidence, repo: str | None, dataset: str | 
         corpora=corpora,
         rows=read_json(run.folder / "data/counts.json", {}),
         terms=corpus_terms(corpora),
+        predicted=predicted_corpora(run),
+        ceilings={} if run.made_up else {c: said for c in corpora if (said := agreement_of(c))},
         closed=[] if run.made_up else closed_corpora(corpora),
         stages=list(_stages(run.folder, config.flywheel.iterations)),
         baselines=[stage for stage in run.results if stage in BASELINE_NAMES],
+        nearest=NEAREST_NAMES,
         columns={"accuracy": MEASURE_NAMES["accuracy"], "macro_f1": "macro F1"} | MEASURE_NAMES,
         better=_better_baselines(run),
         limits=list(limits(run)),

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ def push(uploads: Sequence[Upload]) -> Iterator[str]:
             with _told(upload.repo, done):
                 api.create_repo(upload.repo, repo_type=upload.kind, private=True)
                 heads[upload] = api.repo_info(upload.repo, repo_type=upload.kind).sha
+    # Predictions beside the weights are meant to be there.
+    warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
     prepared: dict[Upload, list[CommitOperationAdd | CommitOperationDelete]] = {}
     for upload in uploads:
         with _told(upload.repo, done):

@@ -132,7 +132,7 @@ def _phases(config: Any, model: Architecture, train_rows: int, test_rows: int) -
         rows = original + min(visited * k * max(own.turns, 1), own.mix.self_play)
         yield sft(f"retraining {k} (SFT)", rows if own.turns else original)
     made = checkpoint_folders(Path(), own.iterations)
-    asked = test_rows + min(config.evaluate.train_rows or 0, train_rows)
+    asked = test_rows * (1 + config.evaluate.paraphrases) + min(config.evaluate.train_rows or 0, train_rows)
     for stage in wanted_checkpoints({"base": Path()} | made, config.evaluate.stages):
         steps = math.ceil(asked / config.evaluate.batch_rows)
         yield phase(f"evaluation, {stage}", steps, asked * row, _answering(config, model, asked, asked))

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data_prep.corpora import find_corpora
 from data_prep.files import write_text
 from data_prep.masking import masked
-from data_prep.prompt import load_templates
+from data_prep.prompt import load_paraphrases, load_templates
 from recipe.models.self_expert import experts_of
 from recipe.run import corpora_fetch, gpu_checks, lock
 from recipe.run.files import checkpoint_folders, raw_dir_of, read_own_config
@@ -74,6 +74,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
     check_types(config)
     with open_dict(config):
         config.prompts.digest = load_templates(config.prompts.dir).digest
+    load_paraphrases(config.prompts.dir, config.evaluate.get("paraphrases", 0))
     fetching = corpora_fetch.choose_folder(config)
     if not fetching:
         find_corpora(raw_dir_of(config), config.corpora)

@@ -134,6 +134,7 @@ class Evaluate(_Ours):
     samples: Count
     temperature: Annotated[float, number(0, 10)]
     train_rows: AtLeastZero | None
+    paraphrases: AtLeastZero = 0  # the settings of an older run do not have it
     entropy_rows: AtLeastZero | None
     of: Text | None
 

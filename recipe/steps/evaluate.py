@@ -1,9 +1,10 @@
 """Checkpoints and baselines on the test splits, which nothing else reads, and on a few training rows.
 
 Reads: ``data/{test,train}.parquet`` and the checkpoints of ``evaluate.stages``. Leaves: ``eval/answers``,
-``eval/<checkpoint>/{records,summary,summary_clean,answers_of}.json``, and of a fixed sample of training rows
-``{records,summary}_train.json``: what a checkpoint knows by heart. No line of Algorithm 1: it is how its
-result (line 20) is judged.
+``eval/<checkpoint>/{records,summary,summary_clean,answers_of}.json``, ``predictions/<corpus>.parquet``; of a
+fixed sample of training rows ``{records,summary}_train.json``: what a checkpoint knows by heart; of other
+wordings of the prompt, where they are asked for, ``summary_paraphrases.json``. No line of Algorithm 1: it is
+how its result (line 20) is judged.
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from typing import Any
 from omegaconf import open_dict
 
 from data_prep.files import sha256, write_json
+from data_prep.prompt import load_paraphrases, render_again
 from data_prep.rows import read_rows, write_rows
 from recipe.draws import draw_stratified
 from recipe.evaluation.answers import read_answers, score_answers
 from recipe.evaluation.baselines import BASELINES
 from recipe.evaluation.measures import summarise
+from recipe.evaluation.paraphrases import spread
+from recipe.evaluation.predictions import FOLDER, write_predictions
 from recipe.models import weights
 from recipe.models.fit_prompts import fit_rows
 from recipe.run import manifest
 from recipe.run.files import checkpoint_folders, read_json, wanted_checkpoints
 from recipe.run.process import run_stage
 from recipe.run.run import Run, say
+
+_PARAPHRASE = "paraphrase_"
 
 
 def baselines(run: Run) -> None:
@@ -52,9 +58,14 @@ def checkpoints(run: Run) -> None:
     work = run.folder / "eval/answers"
     work.mkdir(parents=True, exist_ok=True)
     say(f"eval/answers of {', '.join(pending)}")
-    asked = {"test": read_rows(run.folder / "data/test.parquet"), "train": training_sample(run)}
+    test = read_rows(run.folder / "data/test.parquet")
+    wordings = load_paraphrases(run.config.prompts.dir, run.config.evaluate.get("paraphrases", 0))
+    asked = {"test": (test, run.templates), "train": (training_sample(run), run.templates)}
+    asked |= {f"{_PARAPHRASE}{i}": (render_again(test, w), w) for i, w in enumerate(wordings, start=1)}
     splits = {
-        name: fit_rows(rows, run.base, run.config, run.templates)[0] for name, rows in asked.items() if rows
+        name: fit_rows(rows, run.base, run.config, templates)[0]
+        for name, (rows, templates) in asked.items()
+        if rows
     }
     for name, rows in splits.items():
         write_rows(rows, work / f"{name}.parquet")
@@ -107,6 +118,10 @@ def _score_splits(
         records = score_answers(splits["train"], answers["train"])
         write_json(work / "records_train.json", records)
         write_json(work / "summary_train.json", summarise(records))
+    paraphrases = [name for name in splits if name.startswith(_PARAPHRASE)]
+    if paraphrases:
+        found = [summarise(score_answers(splits[name], answers[name])) for name in paraphrases]
+        write_json(work / "summary_paraphrases.json", spread(found))
 
 
 def _step_of(run: Run, model: str) -> str:
@@ -132,6 +147,7 @@ def _score(
     answers: Mapping[str, Sequence[str]],
 ) -> None:
     records = score_answers(rows, answers)
+    write_predictions(rows, records, work / FOLDER)
     write_json(work / "records.json", records)
     write_json(work / "summary.json", summarise(records))
     found = read_json(run.folder / "data/leakage.json")

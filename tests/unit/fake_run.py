@@ -26,6 +26,7 @@ from recipe.evaluation.answers import score_answers
 from recipe.evaluation.baselines import BASELINES
 from recipe.evaluation.circularity import is_self_labelled
 from recipe.evaluation.measures import summarise
+from recipe.evaluation.predictions import write_predictions
 from recipe.run import versions
 from rewards.iou import compute_score
 from rewards.labels import heaviest
@@ -147,6 +148,7 @@ def make_run(folder: Path, seed: int = 1, test_accuracy: tuple[float, ...] = (0.
         records = score_answers(test, {row_id: [text] for row_id, text in texts.items()})
         out = folder / f"eval/{stage}"
         out.mkdir(parents=True)
+        write_predictions(test, records, out / "predictions")
         (out / "records.json").write_text(json.dumps(records))
         (out / "summary.json").write_text(json.dumps(summarise(records)))
         if stage not in BASELINES:

@@ -24,7 +24,7 @@ def pinned(profile: str) -> dict[str, str]:
     return {canonicalize_name(r.name): str(r.specifier)[2:] for r in requirements(profile, "lock")}
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "docs"])
 def test_all_that_is_asked_for_is_locked(profile):
     locked = pinned(profile)
     for asked in requirements(profile):

@@ -105,12 +105,12 @@ def test_plugins_are_declared(installed):
     assert installed("-c", code).strip() == "['recipe.plugin', 'recipe.plugin:register_vllm']"
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "dev"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "docs", "dev"])
 def test_extras_are_the_profiles(wheel, profile):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
-    assert metadata.get_all("Provides-Extra") == ["cpu", "gpu", "analysis", "dev"]
+    assert metadata.get_all("Provides-Extra") == ["cpu", "gpu", "analysis", "docs", "dev"]
     extra = f'; extra == "{profile}"'
     declared = [line for line in metadata.get_all("Requires-Dist", []) if line.endswith(extra)]
     assert [Requirement(line.removesuffix(extra)) for line in declared] == requirements(profile)

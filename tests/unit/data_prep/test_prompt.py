@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import copy
+import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from data_prep.prompt import BUILT_IN, PromptTemplates, load_templates, render
+from data_prep.prompt import (
+    BUILT_IN,
+    PromptTemplates,
+    load_paraphrases,
+    load_templates,
+    render,
+    render_again,
+)
 from recipe.models.fit_prompts import fit_rows
 from rewards.labels import LABELS
 
@@ -35,6 +43,38 @@ def test_built_in_templates_use_every_field(name):
     for field in ("{history}", "{last_speaker}", "{name}"):
         assert field in templates.user
     assert load_templates(str(BUILT_IN / name)) == templates
+
+
+def fields(text: str) -> set[str]:
+    """The fields that a template names."""
+    return {field for _, field, _, _ in string.Formatter().parse(text) if field}
+
+
+@pytest.mark.parametrize("name", ["full", "compact"])
+def test_a_paraphrase_asks_for_the_same_in_other_words(name):
+    own, others = load_templates(name), load_paraphrases(name, 3)
+    assert len({own, *others}) == 4
+    for other in others:
+        assert other.system != own.system and other.user != own.user
+        # A field may stand in the other message, but none is lost.
+        assert fields(other.system) | fields(other.user) == fields(own.system) | fields(own.user)
+        for word in ("<think>", "</think>", "last_emotions", "my_emotions", "my_output"):
+            assert (word in other.system) == (word in own.system)
+
+
+def test_a_paraphrase_that_is_not_there_is_named(tmp_path):
+    write_templates(tmp_path)
+    assert load_paraphrases(tmp_path, 0) == []
+    with pytest.raises(ValueError, match=r"paraphrases/1/system.txt is missing"):
+        load_paraphrases(tmp_path, 1)
+
+
+def test_rows_are_rendered_again(make_prompt_row):
+    row, (other,) = make_prompt_row(), load_paraphrases("compact", 1)
+    (again,) = render_again([row], other)
+    assert again["prompt"][0]["content"].startswith("Your name is Bob. Bob is Bob.")
+    assert again | {"prompt": row["prompt"]} == row
+    assert render_again([row], load_templates("compact")) == [row]
 
 
 def test_the_default_is_full():

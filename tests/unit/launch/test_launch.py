@@ -27,7 +27,7 @@ def lock(root, profile: str = "gpu") -> dict[str, Version]:
 # ---- requirements ----
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "trl"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "trl", "docs"])
 def test_every_requirement_is_met_by_its_lock(root, profile):
     pins = lock(root, profile)
     lines = (root / f"requirements/{profile}.in").read_text().splitlines()

@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import huggingface_hub.constants
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -86,8 +87,12 @@ def test_a_dry_run_writes_a_model_that_plain_transformers_loads(run, command, mo
     assert "make publish RUN=fine REPO=owner/name PUSH=1" in said and "nothing is pushed" in said
     assert {f"{path.name}" for path in folder.iterdir()} == {
         "README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
-        "self_emo.json", "tokenizer.json", "tokenizer_config.json",
+        "predictions", "self_emo.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
+    scored = run / "eval/retrained/predictions"  # of made-up dialogues, so that nothing is left out
+    for corpus in ("meld", "iemocap", "emorynlp"):
+        name = f"{corpus}.parquet"
+        assert pq.read_table(folder / "predictions" / name).equals(pq.read_table(scored / name))
     assert all(path.name in said for path in folder.iterdir())
     model = AutoModelForCausalLM.from_pretrained(folder)
     # The checkpoint's own config.json names another type, and kernels that this machine does not have.

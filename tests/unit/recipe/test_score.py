@@ -58,6 +58,15 @@ def test_a_run_is_scored_with_its_own_settings(run):
     assert (config.evaluate.of, config.evaluate.samples, config.run.name) == (str(run), 8, "again")
 
 
+def test_a_run_of_before_there_were_other_wordings_can_be_asked_in_them(run):
+    config = OmegaConf.load(run / "config.yaml")
+    del config.evaluate.paraphrases
+    OmegaConf.save(config, run / "config.yaml")
+    asked = [f"RUN={run}", "evaluate.stages=[cold]"]
+    assert configured(asked).evaluate.paraphrases == 0
+    assert configured([*asked, "evaluate.paraphrases=3"]).evaluate.paraphrases == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

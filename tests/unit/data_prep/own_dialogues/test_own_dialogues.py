@@ -149,6 +149,8 @@ def test_what_is_told_about_columns(tmp_path):
         ("x.csv", "text,text\nHi.,Hi.\n", "line 1: more than one column for text"),
         ("x.csv", "text,speaker\nHi.,Ann\n , \nHi.\n", "line 4: 1 fields where the header has 2"),
         ("x.csv", 'text,speaker\n"Hi.,Ann\n', "broken CSV"),
+        ("x.csv", f"\n{'a' * 200_000}\n", "line 2: no header of a CSV file .field larger than field limit"),
+        ("x.csv", f"text\n{'a' * 200_000}\n", "line 2: broken CSV .field larger than field limit"),
         ("x.csv", "text,speaker\nHi.,Ann\n ,Bob\n", "line 3: empty text. Remedy: fill it in, or remove"),
         ("x.csv", "text,speaker\nHi.,Ann\n\u200b\u2800,Bob\n", "line 3: empty text"),
         ("x.csv", "text,speaker\nHi.,\n", "line 2: empty speaker"),

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from data_prep.own_dialogues.read import look_through
 from recipe.annotation.answer import answer_dialogues, answered_parts, dialogues_in, rows_in
 from recipe.annotation.records import TOO_LONG, read_annotations
-from recipe.annotation.task import new_task
+from recipe.annotation.task import new_task, read_labels
+from rewards.labels import known_corpora
 
 SAID = "<think>x</think>{'last_emotions': {'calm': 1}, 'my_emotions': {'calm': 1}, 'my_output': 'a'}"
 LABELS = ("calm", "tense")
@@ -58,6 +59,11 @@ def job(tmp_path, tokenizer_folder):
         return task, work, OmegaConf.create(config)
 
     return make
+
+
+@pytest.mark.parametrize("corpus", ["meld", "dailydialog"])
+def test_labels_by_the_name_of_a_corpus(corpus):
+    assert read_labels(corpus.upper(), "meld") == read_labels(None, corpus) == known_corpora()[corpus]
 
 
 def test_a_stopped_command_goes_on_with_the_dialogues_that_are_not_finished(job, tmp_path):

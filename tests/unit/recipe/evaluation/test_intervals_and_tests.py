@@ -35,7 +35,7 @@ def records(
                 {
                     "row_id": f"{corpus}:{d}:{u}", "corpus": corpus, "dialogue_id": str(d), "gold": gold,
                     "pred": pred, "acc": float(gold == pred), "valid": float(valid), "iou": iou,
-                    "score": (iou + 0.1) * valid, "reason": "" if valid else "no_dict",
+                    "score": (iou + 0.1) * valid, "reason": "" if valid else "no_dict", "answer": "",
                     "parsed": json.dumps({"last_emotions": {pred: 1.0} if valid else {}}),
                 }
             )  # fmt: skip

@@ -34,6 +34,7 @@ def record(gold: str, pred: str, corpus: str = "meld", **more):
         "score": 1.1 if gold == pred else 0.1 * valid,
         "iou": float(gold == pred),
         "reason": "" if valid else "no_dict",
+        "answer": "" if valid else "I cannot say.",
         "parsed": json.dumps({"last_emotions": {pred: 1.0} if valid else {}}),
         **more,
     }
@@ -65,6 +66,23 @@ def test_measures_by_hand():
         "iou": pytest.approx(3 / 5),
         "reasons": {"no_dict": 1},
     }
+
+
+def test_an_invalid_answer_may_be_read_as_the_nearest_label():
+    said = [
+        record("joy", "joy"),
+        record("joy", INVALID, answer="Joy, clearly."),
+        record("fear", INVALID, answer="joy"),
+        record("fear", "fear"),
+    ]
+    table = summarise(said)
+    assert table["meld"]["accuracy"] == 2 / 4 and table["meld"]["accuracy_nearest"] == 3 / 4
+    pairs = [("joy", "joy"), ("joy", "joy"), ("fear", "joy"), ("fear", "fear")]
+    f1 = f1_scores(pairs, MELD)
+    assert table["meld"]["weighted_f1_nearest"] == pytest.approx((2 * f1["joy"] + 2 * f1["fear"]) / 4)
+    assert table["avg"]["accuracy_nearest"] == 3 / 4
+    kept = summarise([record("joy", "joy"), record("fear", "joy")])["meld"]
+    assert (kept["accuracy_nearest"], kept["weighted_f1_nearest"]) == (kept["accuracy"], kept["weighted_f1"])
 
 
 def test_an_invalid_answer_counts_as_wrong_for_every_measure():

@@ -14,6 +14,7 @@ from recipe.models import tiny
 from recipe.pages import chat
 from recipe.run.shortcuts import CONF
 from rewards.labels import known_corpora
+from tests.unit.expert_server import Server
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,76 @@ def test_old_utterances_make_room(checkpoint):
     asked = chat.Question(**question(context=turns))
     prompt = chat.fitted_prompt(asked, checkpoint)[1]["content"]
     assert "again 39." in prompt and "again 0." not in prompt
+
+
+READS = (
+    "<think>x</think>{'last_emotions': {'joy': 0.75, 'fear': 0.25}, "
+    "'my_emotions': {'joy': 1}, 'my_output': 'a'}"
+)
+
+
+@pytest.fixture
+def pasting(checkpoint):
+    """Pastes a text; the model's server is a real one, whose answers are not a model's."""
+    from fastapi.testclient import TestClient
+
+    server = Server()
+    server.reply = lambda body: (
+        "no rule" if "Oh no." in body["messages"][1]["content"].splitlines()[-2] else READS
+    )
+    page = TestClient(chat.application([checkpoint], [server.url]), base_url="http://127.0.0.1")
+
+    def paste(text: str, labels: str = "", number: int = 0):
+        answer = page.post("/annotate", json={"checkpoint": number, "labels": labels, "text": text})
+        if answer.status_code != 200:
+            return answer.status_code, answer.json()["detail"]
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+    paste.server = server
+    yield paste
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def test_pasted_text_is_read_as_make_annotate_reads_it(pasting):
+    first, second = pasting("Ann: I won!\nBob: Oh no.\n\nCyd: Hi.\n")
+    ann, bob = first["dialogue"]
+    assert (ann["speaker"], ann["text"], ann["line"]) == ("Ann", "I won!", 1)
+    assert (ann["emotion"], ann["emotions"], ann["problem"]) == ("joy", {"joy": 0.75, "fear": 0.25}, None)
+    assert (bob["emotion"], bob["problem"]) == (None, "no_think")
+    assert [(one["speaker"], one["dialogue_id"]) for one in second["dialogue"]] == [("Cyd", "2")]
+    asked = [body["messages"][1]["content"] for body in pasting.server.bodies]
+    assert sum("Ann: I won!\nBob: Oh no." in prompt for prompt in asked) == 1 and len(asked) == 3
+    assert {body["temperature"] for body in pasting.server.bodies} == {0.0}
+
+
+def test_pasted_text_has_labels_of_its_own_and_lines_that_do_not_fit(pasting):
+    (found,) = pasting("so calm\n" + "again " * 300, labels="calm, worried")
+    calm, long = found["dialogue"]
+    assert (calm["speaker"], calm["problem"]) == ("Speaker", "bad_label")  # the model says joy
+    assert (long["problem"], long["answers"]) == ("too_long", [])
+    assert "calm, worried" in pasting.server.bodies[0]["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "said"),
+    [
+        ("Ann: Hi.\nhow are you", "", "line 2: no `Name: ` before what is said, as the first line has"),
+        (" \n\n", "", "there is no line with anything in it"),
+        ("hi", "calm", "LABELS='calm' is one word and no corpus"),
+        ("hi\n" * 501, "", "501 lines; up to 500 are read here"),
+    ],
+)
+def test_pasted_text_that_cannot_be_read_is_told_with_its_line(pasting, text, labels, said):
+    status, detail = pasting(text, labels)
+    assert status == 422 and said in detail and "pasted.txt" not in detail
+    assert pasting.server.bodies == []
+    assert pasting(text, labels, number=1)[0] == 422
+
+
+def test_a_server_that_fails_while_text_is_read_is_said(client):
+    answer = client.post("/annotate", json={"checkpoint": 0, "labels": "", "text": "hi"})
+    assert answer.status_code == 200 and "the model's server failed" in answer.json()["error"]
 
 
 def test_a_server_that_is_gone_is_said_on_the_page(client):

@@ -247,6 +247,39 @@ def test_the_terminal_says_the_names_of_the_page(page, run, capsys):
     assert list(MEASURE_NAMES) == ["accuracy", "weighted_f1", "valid", "reward"]
 
 
+def test_broken_answers_are_told_in_both_ways(page, run, capsys):
+    table = read_summaries(run, read_evaluation(run, "records"))["cold"]["avg"]
+    assert (
+        table["accuracy_nearest"] > table["accuracy"]
+    )  # one answer in ten names a label and breaks the rule
+    part = page[page.index('<details id="splits">') : page.index('<h2 id="labels">')]
+    print_results(run)
+    said = capsys.readouterr().out
+    for name, measure in (
+        ("accuracy, nearest", "accuracy_nearest"),
+        ("weighted F1, nearest", "weighted_f1_nearest"),
+    ):
+        assert f"<th>{name}</th>" in part and f"<td>{table[measure]:.3f}</td>" in part
+        assert name in said.splitlines()[1] and f"{table[measure]:.3f}" in said
+    assert "kappa 0.43" not in part  # the dialogues are made up
+
+
+def test_other_wordings_and_what_a_corpus_allows_stand_on_the_page(tmp_path, run, capsys):
+    told = shutil.copytree(run, tmp_path / "told")
+    values = {
+        measure: {"mean": 0.5, "low": 0.25, "high": 0.75, "values": [0.25, 0.75]} for measure in MEASURES
+    }
+    (told / "eval/rl/summary_paraphrases.json").write_text(json.dumps({"meld": values, "avg": values}))
+    config = (told / "config.yaml").read_text()
+    (told / "config.yaml").write_text(config.replace("raw_dir: null", "raw_dir: /raw"))
+    text = html.unescape(write_report(told).read_text())
+    assert '<td>after RL</td><td class="t">meld</td><td>2</td><td>0.500<span' in text
+    assert "0.250 to 0.750" in text
+    assert "worth: its three annotators agree with Fleiss' kappa 0.43 (Poria et al. 2019" in text
+    print_results(told)
+    assert "after RL, in 2 other wordings of the prompt:" in capsys.readouterr().out
+
+
 def test_the_page_says_what_a_run_cost(tmp_path, run, page):
     assert "No GPU. Nothing was asked of an endpoint" in page
     paid = shutil.copytree(run, tmp_path / "paid")

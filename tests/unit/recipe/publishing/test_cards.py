@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
@@ -19,6 +21,7 @@ from recipe.publishing.evidence import Evidence, evidence_of
 from recipe.publishing.finished import finished_run
 from recipe.publishing.licences import base_terms, licence_fields
 from recipe.publishing.model_card import limits, model_card
+from recipe.publishing.predictions import copy_predictions
 from recipe.publishing.shareable import OF_CORPUS
 from tests.unit.finished_run import make_finished_run
 
@@ -58,6 +61,30 @@ def test_a_real_model_on_real_corpora_owns_up_to_other_things(folder, evidence):
     assert {r.dataset_type for r in card.data.eval_results} == {"meld", "emorynlp", "iemocap"}
     assert "**Not for use.**" not in card.text and "iemocap may not be passed on" in card.text
     assert "/home/somebody" not in str(card)
+
+
+def test_beside_a_licensed_corpus_predictions_have_no_answers_and_not_its_labels(folder, evidence, tmp_path):
+    run = changed(folder, raw_dir="/raw")
+    copy_predictions(run, tmp_path)
+    columns = {
+        path.stem: set(pq.read_schema(path).names) for path in (tmp_path / "predictions").glob("*.parquet")
+    }
+    assert {"Dialogue_ID", "Utterance_ID", "gold", "predicted"} <= columns["meld"]
+    assert {"utterance", "predicted", "weights"} <= columns["iemocap"]
+    assert "gold" not in columns["iemocap"] and not any("answer" in names for names in columns.values())
+    text = model_card(run, evidence, None, None)
+    assert "(emorynlp, iemocap, meld), under the ids" in text
+    assert "without the labels of iemocap" in text
+    assert "worth: its three annotators agree with Fleiss' kappa 0.43" in text
+
+
+def test_a_run_of_before_predictions_were_kept_has_none(folder, evidence, tmp_path):
+    run = replace(changed(folder), scored="somewhere")
+    copy_predictions(run, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert "The prediction for every test row" not in model_card(
+        replace(run, results={"somewhere": run.results["retrained"]}), evidence, None, None
+    )
 
 
 def test_alarms_leaks_and_a_better_baseline_are_on_the_card(folder, evidence):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
@@ -69,3 +70,39 @@ def test_another_runs_checkpoints_are_asked_what_they_were_trained_on(run, tmp_p
     write_rows([make_prompt_row("theirs")], tmp_path / "other/data/train.parquet")
     run.config.evaluate.of = str(tmp_path / "other")
     assert [row["extra_info"]["row_id"] for row in evaluate.training_sample(run)] == ["theirs"]
+
+
+def test_every_row_has_its_prediction_beside_the_measures(run):
+    evaluate.checkpoints(run)
+    table = pq.read_table(run.folder / "eval/cold/predictions/meld.parquet").to_pylist()
+    assert [row["predicted"] for row in table] == ["joy"] * 4
+
+
+def test_other_wordings_are_asked_and_their_range_kept(run, monkeypatch):
+    run.config.evaluate.paraphrases = 3
+    asked = {}
+
+    def run_stage(stage, config, work, total):
+        """Each wording is answered in its own way: the first breaks the rule."""
+        for name, path in config.job.data.items():
+            rows = read_rows(path)
+            asked[name] = [row["prompt"] for row in rows]
+            said = {r["extra_info"]["row_id"]: [SAID if name != "paraphrase_1" else "no"] for r in rows}
+            write_part(said, work / f"cold/{name}/part_00000000.parquet", config.job.of["cold"])
+
+    monkeypatch.setattr(evaluate, "run_stage", run_stage)
+    evaluate.checkpoints(run)
+    names = ["test", "paraphrase_1", "paraphrase_2", "paraphrase_3"]
+    prompts = [json.dumps(asked[name][0]) for name in names]
+    assert len(set(prompts)) == 4 and all("I won!" in prompt for prompt in prompts)
+    found = json.loads((run.folder / "eval/cold/summary_paraphrases.json").read_text())
+    # Of four rows two have the label joy; the first wording has no answer that keeps the rule.
+    assert found["meld"]["accuracy"]["values"] == [0, 0.5, 0.5]
+    assert found["avg"]["accuracy"]["mean"] == pytest.approx(1 / 3)
+    assert (found["avg"]["valid"]["low"], found["avg"]["valid"]["high"]) == (0, 1)
+    assert json.loads((run.folder / "eval/cold/summary.json").read_text())["avg"]["accuracy"] == 0.5
+
+
+def test_a_run_without_other_wordings_has_no_range(run):
+    evaluate.checkpoints(run)
+    assert not (run.folder / "eval/cold/summary_paraphrases.json").exists()
