@@ -23,10 +23,10 @@ def python(settings: Mapping[str, Any], environment: Mapping[str, str], log: IO[
         log: takes what the imports print.
     """
     modules = (settings.get("run") or {}).get("preload") or []
-    own = {name: str(value) for name, value in (settings.get("env") or {}).items()}
+    variables = {**environment, **{k: str(v) for k, v in (settings.get("env") or {}).items()}}
     if not modules:
         return None
-    key = (*modules, *sorted((environment | own).items()))
+    key = (*modules, *sorted(variables.items()))
     if key in _hosts and _hosts[key][0].poll() is None:
         return _hosts[key][1]
     _end()  # one environment at a time
@@ -36,7 +36,7 @@ def python(settings: Mapping[str, Any], environment: Mapping[str, str], log: IO[
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
-        env=environment | own,
+        env=variables,
         start_new_session=True,  # Ctrl-C is this process's affair
     )
     assert process.stdin and process.stdout
