@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 MASK = "***"
-#: A reference by a function of OmegaConf that reads more than the settings themselves, such as `oc.env`.
-_OUTSIDE = re.compile(r"\$\{\s*(?!oc\.select\s*:)[\w.]+\s*:")
+#: An innermost reference of OmegaConf that reads the settings alone; others, such as `oc.env`, read more.
+_INSIDE = re.compile(r"\$\{(\s*oc\.select\s*:)?[^${}:]*\}")
 
 # Variables of the environment by any of these words; settings, of which many are called `..._key` and name
 # a column, only by what can be nothing else.
@@ -18,6 +18,9 @@ _SETTING = re.compile(
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^/\s@?#]*@)?(?P<rest>[^\s?#'\"]*)(?P<query>\?[^\s#'\"]*)?"
 )
+
+_NAMED = re.compile(r"(?P<name>\w+)[\"']?\s*[=:]\s*")
+_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s'\"]+")
 
 
 def is_secret(name: str) -> bool:
@@ -34,13 +37,14 @@ def masked_url(text: str) -> str:
 
 
 def masked_words(command: str) -> str:
-    """A command line whose ``name=value`` words that give a credential hide it."""
-    hidden = re.sub(
-        r"(?P<name>[\w.]*?(?P<last>\w+))=(?P<value>[^\s'\"]+)",
-        lambda word: f"{word['name']}={MASK}" if is_secret(word["last"]) else word[0],
-        command,
-    )
-    return masked_url(hidden)
+    """A command line without the credentials that its words give, as ``name=value`` or ``{name: value}``."""
+    found, at = [], 0
+    for word in _NAMED.finditer(command):
+        value = _VALUE.match(command, word.end())
+        if value and word.start() >= at and is_secret(word["name"]):
+            found += [command[at : word.end()], MASK]
+            at = value.end()
+    return masked_url("".join([*found, command[at:]]))
 
 
 def masked(value: Any, name: str = "") -> Any:
@@ -65,4 +69,11 @@ def without_outside(value: Any) -> Any:
         return {key: without_outside(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_outside(item) for item in value]
-    return MASK if isinstance(value, str) and _OUTSIDE.search(value) else value
+    return MASK if isinstance(value, str) and _reads_outside(value) else value
+
+
+def _reads_outside(text: str) -> bool:
+    """Is a reference left when those to settings are taken out? They may stand in the name of another."""
+    while (less := _INSIDE.sub("", text)) != text:
+        text = less
+    return "${" in text

@@ -10,6 +10,11 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
+from data_prep.masking import MASK, is_secret
+
+#: No number of ours is larger, and sums and products of such numbers are still floats.
+_LARGEST = 1e15
+
 
 def _fault(wanted: str) -> PydanticCustomError:
     return PydanticCustomError("setting", wanted)
@@ -17,6 +22,8 @@ def _fault(wanted: str) -> PydanticCustomError:
 
 def _validated(fits: Callable[[Any], bool], wanted: str) -> PlainValidator:
     def check(value: Any) -> Any:
+        if isinstance(value, int | float) and _LARGEST < abs(value) < math.inf:
+            raise _fault("is no number to work with")
         if not fits(value):
             raise _fault(wanted)
         return value
@@ -49,8 +56,8 @@ def one_or_two(least: float, most: float = math.inf, *, above: bool = False) -> 
 
 def _number_within(least: float, most: float, above: bool) -> Callable[[Any], bool]:
     def fits(value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return False
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+            return False  # neither is NaN
         return (least < value if above else least <= value) and value <= most
 
     return fits
@@ -73,6 +80,8 @@ def _text(value: Any) -> str:
         raise _fault("must be given")
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
         raise _fault("must be text; put quotes around it")
+    if "\0" in str(value):
+        raise _fault("has a character NUL in it")
     return str(value)  # a run may be called 2026
 
 
@@ -105,6 +114,8 @@ def faults(error: ValidationError, prefix: str, known: Iterable[str] = ()) -> li
 def _in_words(fault: Any, prefix: str, known: list[str]) -> str:
     name = prefix + ".".join(map(str, fault["loc"]))
     kind, given = fault["type"], fault["input"]
+    if fault["loc"] and is_secret(str(fault["loc"][-1])):
+        given = MASK
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         near = difflib.get_close_matches(name, [k for k in known if k != name], n=1, cutoff=0.6)
         return f"there is no setting {name}" + (f"; {near[0]} is near" if near else "")

@@ -89,6 +89,19 @@ def _check_token(address: str) -> None:
         )  # with it, Ray's own client sends the token, and compares the versions, too
 
 
+def check_words(arguments: Sequence[str]) -> None:
+    """Refuse credentials in a job's command, which the cluster's dashboard shows to everybody.
+
+    Raises:
+        SubmitError: which settings hold one.
+    """
+    if shown := [a.partition("=")[0].lstrip("+") for a in arguments if masked_words(a) != a]:
+        raise SubmitError(
+            f"{', '.join(shown)} would stand in the job's command, which the cluster's dashboard shows; set "
+            "credentials in the environment of its nodes, where `ray start` runs (launch/README.md)"
+        )
+
+
 def entrypoint(run_root: str, arguments: Sequence[str], job: str) -> str:
     """The command of the job, for a shell.
 
@@ -178,7 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _act(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     address = check_address(args.address)
     job = args.job or f"self-emo-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    command = entrypoint(args.run_root, arguments, job) if args.action == "submit" else None
+    command = None
+    if args.action == "submit":
+        check_words(arguments)
+        command = entrypoint(args.run_root, arguments, job)
     if not command and not args.job:
         raise SubmitError("JOB is not set; `make submit` printed its name, and the dashboard lists all jobs")
     check_version(address)

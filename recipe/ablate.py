@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from data_prep.disk import in_words
 from data_prep.files import write_text
 from recipe.evaluation.results import STAGE_NAMES, in_order, is_checkpoint, read_evaluation
 from recipe.evaluation.seeds import across_runs
@@ -132,20 +133,29 @@ def main() -> int:
     """Command line of `make ablate`."""
     root = Path(next((a.partition("=")[2] for a in sys.argv[1:] if a.startswith("run.root=")), "runs"))
     try:
-        name, planned = commands(sys.argv[1:], root)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return _run_all(sys.argv[1:], root)
+    except (ValueError, OSError) as error:
+        print(f"error: {in_words(error, root) or error}", file=sys.stderr)
         return 1
+
+
+def _run_all(arguments: Sequence[str], root: Path) -> int:
+    """Have every run made that is not finished, and write the table; the exit status.
+
+    Raises:
+        ValueError, OSError: why it cannot.
+    """
+    name, planned = commands(arguments, root)
     summaries: dict[str, list[dict[str, Any]]] = {}
     folders = []
-    for number, ((setting, seed), arguments) in enumerate(planned.items(), start=1):
+    for number, ((setting, seed), own) in enumerate(planned.items(), start=1):
         folder = root / f"{name}-{setting}-s{seed}"
         print(f"== {number} of {len(planned)}: {folder.name}", flush=True)
         if setting == "cold" and nothing_to_add(root / f"{name}-full-s{seed}"):
             print("   left out: the full run learns from every expert response that there is already")
             continue
         resume = ["run.resume=true"] if folder.exists() else []
-        child = subprocess.Popen([sys.executable, "-m", "recipe.main", *arguments, *resume])
+        child = subprocess.Popen([sys.executable, "-m", "recipe.main", *own, *resume])
         try:
             status = child.wait()
         except KeyboardInterrupt:  # the terminal has told the run, too, which ends its processes

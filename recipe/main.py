@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from data_prep.disk import in_words
+from data_prep.masking import masked_words
 from recipe.run.flatten import flatten
 from recipe.run.shortcuts import CONF, expand
 
@@ -59,7 +60,7 @@ def explain(error: HydraException) -> str:
     """
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if not unknown:
-        return " ".join(str(error).split("Config search path")[0].split())
+        return masked_words(" ".join(str(error).split("Config search path")[0].split()))
     with hydra.initialize_config_dir(str(CONF), version_base=None):
         known = flatten(OmegaConf.to_container(hydra.compose("self_emo")))
     close = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.6)

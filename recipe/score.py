@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.disk import in_words
 from data_prep.prompt import load_templates
 from recipe.main import explain
-from recipe.run.files import checkpoint_folders, read_config, read_own_config, run_folder, wanted_checkpoints
+from recipe.run.files import checkpoint_folders, run_folder, wanted_checkpoints
+from recipe.run.scoring_config import own_experts, scoring_config
 from recipe.run.shortcuts import CONF, expand
 
 
@@ -28,10 +29,11 @@ def configured(arguments: Sequence[str]) -> DictConfig:
 
     Args:
         arguments: MODEL=... or RUN=..., and overrides. A run keeps its settings, so for RUN they may only
-            change what is scored: ``evaluate``, ``raw_dir``, ``corpora``, ``test_rows``, ``run``.
+            change what is scored: ``evaluate``, ``raw_dir``, ``corpora``, ``test_rows``, ``run``, and who
+            writes personas: ``expert``.
 
     Raises:
-        ValueError: neither or both are named, or the run is none.
+        ValueError: neither or both are named, the run is none, or its experts are not known here.
         HydraException: an override does not exist.
     """
     run = [a.partition("=")[2] for a in arguments if a.startswith("RUN=")]
@@ -59,18 +61,19 @@ def _of_model(arguments: Sequence[str]) -> DictConfig:
 
 def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
     folder = run_folder(run)
-    config = read_config(folder)
-    config.expert = read_own_config(folder).get("expert")  # who writes personas; asks for keys by their names
+    config = scoring_config(folder)
+    experts = [a.partition("=")[2] for a in arguments if a.startswith("expert=")]
+    config.expert = _of_conf(experts[-1]) if experts else own_experts(folder)
     names = {"RAW_DIR": "raw_dir", "NAME": "run.name"}
-    dotted = [f"{names.get(key, key)}={value}" for key, _, value in (a.partition("=") for a in arguments)]
-    free = ("evaluate.", "raw_dir=", "corpora=", "test_rows=", "run.")
+    rest = [a.partition("=") for a in arguments if not a.startswith("expert=")]
+    dotted = [f"{names.get(key, key)}={value}" for key, _, value in rest]
+    free = ("evaluate.", "raw_dir=", "corpora=", "test_rows=", "run.", "expert.")
     if fixed := [a for a in dotted if not a.startswith(free)]:
-        raise ValueError(f"{fixed[0]}: a run is scored with its own settings; free are {', '.join(free)}...")
-    with open_dict(config):
-        config.run.name = f"{folder.name}-eval-{time.strftime('%Y%m%d-%H%M%S')}"
-        config.run.resume = False
-        config.evaluate.of = str(folder.resolve())
-        config.evaluate.setdefault("paraphrases", 0)  # an older run does not have it
+        shown = ", ".join(["expert=", *free])
+        raise ValueError(f"{fixed[0]}: a run is scored with its own settings; free are {shown}...")
+    config.run.name = f"{folder.name}-eval-{time.strftime('%Y%m%d-%H%M%S')}"
+    config.run.root = str(folder.resolve().parent)
+    config.evaluate.of = str(folder.resolve())
     OmegaConf.set_struct(config, True)
     try:
         config.merge_with_dotlist(dotted)
@@ -92,6 +95,11 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
     if config.profile == "cpu":
         os.environ.setdefault("VERL_PLATFORM", "cpu")  # veRL reads it when it is imported
     return config
+
+
+def _of_conf(expert: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose(f"expert/{expert}").expert
 
 
 def main() -> int:

@@ -310,7 +310,7 @@ class _Asker:
                     f"{where} cannot be reached ({type(error).__name__}, {self.settings.retries} retries). "
                     "Every answer so far is kept: check address and network, then run the same command again"
                 ) from None
-            except (json.JSONDecodeError, openai.APIResponseValidationError, UnicodeDecodeError):
+            except (ValueError, RecursionError, openai.APIResponseValidationError):
                 problem = "no JSON"  # cut off on the way: ask again
                 continue
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,11 +41,9 @@ def read_completion(completion: Any) -> Said | None:
     Args:
         completion: as the client returns it: it checks nothing, so that any field may be of any type.
     """
-    if (error := getattr(completion, "error", None)) is not None:
-        code = error.get("code") if isinstance(error, Mapping) else None
-        status = code if isinstance(code, int) and not isinstance(code, bool) else None
-        return Said(refused=words_of(error) or "an error without a word", status=status)
-    choices = getattr(completion, "choices", None)
+    error, choices = getattr(completion, "error", None), getattr(completion, "choices", None)
+    if error or (error is not None and not choices):
+        return Said(refused=words_of(error) or "an error without a word", status=_status_of(error))
     if not isinstance(choices, list):
         return None
     message = getattr(choices[0], "message", None) if choices else None
@@ -64,6 +63,11 @@ def read_completion(completion: Any) -> Said | None:
         bare = thought.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
         written = f"{THINK_OPEN}{bare}{THINK_CLOSE}\n{written.lstrip()}"
     return Said(mended(written), cut)
+
+
+def _status_of(error: Any) -> int | None:
+    code = str(error.get("code")) if isinstance(error, Mapping) else ""
+    return int(code) if re.fullmatch("[45][0-9]{2}", code) else None
 
 
 def _written(message: Any) -> tuple[str, str]:
@@ -89,13 +93,15 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return next((v for v in map(fields.get, names) if isinstance(v, str) and v), "")
 
 
-def words_of(body: Any) -> str:
-    """The words in the body of an error, in one line; empty if there are none."""
-    for name in ("error", "message", "detail", "msg"):
+def words_of(body: Any, deep: int = 5) -> str:
+    """The words in the body of an error, at most so ``deep`` in it, in one line; empty if there are none."""
+    for name in ("error", "message", "detail", "msg") if deep else ():
         if isinstance(body, Mapping) and name in body and body[name]:
-            return words_of(body[name])
-    if isinstance(body, list):
-        return _short("; ".join(filter(None, map(words_of, body[:5]))))
+            return words_of(body[name], deep - 1)
+    if isinstance(body, list) and deep:
+        return _short("; ".join(filter(None, (words_of(part, deep - 1) for part in body[:5]))))
+    if isinstance(body, Mapping | list) and not deep:
+        return "an error that is nested too deep"
     return _short(body if isinstance(body, str) else "" if body is None else str(body))
 
 

@@ -17,6 +17,7 @@ from data_prep.masking import masked_url
 from data_prep.setting_types import Count, faults, number, one_of, whole
 
 _STRICT = ConfigDict(extra="forbid")
+_ADDRESS = re.compile(r"https?://[!-~]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -28,6 +29,13 @@ def _variable(value: Any) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         wanted = "must be the name of the environment variable that holds the key, not the key"
         raise PydanticCustomError("secret", wanted)
+    return value
+
+
+def _address(value: Any) -> str:
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
+        wanted = "must be an address that begins with http:// or https://, without white space"
+        raise PydanticCustomError("secret", wanted)  # it may hold a user's password
     return value
 
 
@@ -48,7 +56,7 @@ class Endpoint:
     """
 
     name: str
-    base_url: str
+    base_url: Annotated[str, PlainValidator(_address)]
     model: str
     key: Annotated[str, PlainValidator(_variable)] | None = None
     prompt_price: Price = 0.0

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from data_prep.files import sha256
 from data_prep.own_dialogues.read import Overview
@@ -15,7 +14,6 @@ from data_prep.prompt import load_templates
 from recipe import score
 from recipe.run import manifest
 from recipe.run.files import base_of, checkpoint_folders, named_checkpoint, run_folder
-from recipe.run.shortcuts import CONF
 
 
 def configured(
@@ -53,22 +51,11 @@ def configured(
         stage = "base" if stage == "base" else named_checkpoint(there, stage or next(reversed(there), "cold"))
     except ValueError as error:
         raise ValueError(f"the run {folder.name}: {error}") from None
-    config = _completed(score.configured([f"RUN={name}", f"evaluate.stages=[{stage}]", *overrides]))
+    config = score.configured([f"RUN={name}", f"evaluate.stages=[{stage}]", *overrides])
     if stage == "base":
         return config, f"{folder.name}:base", str(base_of(folder))
     manifest.require(folder, there[stage].parent.relative_to(folder).as_posix())
     return config, f"{folder.name}:{stage}", str(there[stage].resolve())
-
-
-def _completed(config: DictConfig) -> DictConfig:
-    """A run's settings, with today's value where a setting has come up since, and today's plan."""
-    with initialize_config_dir(str(CONF), version_base=None):
-        today = compose("self_emo", overrides=["model=any", "base.path=any", "base.name=any", "hardware=cpu"])
-    OmegaConf.set_struct(today, False)
-    found = OmegaConf.merge(today, config, {"plan": None})
-    assert isinstance(found, DictConfig)
-    found.plan = today.plan
-    return found
 
 
 def default_labels(config: DictConfig) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from data_prep.disk import in_words
 from data_prep.experts.client import ExpertError, Settings, ask_all, load_experts
 from data_prep.files import cache_dir, write_json, write_text
 from recipe.evaluation.judge_pairs import find_pairs, full_names
@@ -116,7 +117,7 @@ def main() -> int:
             raise ExpertError("there is no offline judge; name an endpoint: --judge endpoint or mixed")
         judge(folder, *full_names(folder, args.a, args.b), settings, args.rows)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_words(error, None) or error}", file=sys.stderr)
         return 1
     return 0
 

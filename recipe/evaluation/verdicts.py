@@ -6,6 +6,7 @@ own, so that a good reply cannot lend its shine to the feelings, each in both or
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,17 +88,22 @@ def read_verdict(text: str) -> str:
 
 
 def _folded(dictionary: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key.strip().casefold(): value for key, value in dictionary.items()}
+    found = {_plain(key): value for key, value in dictionary.items()}
     if len(found) < len(dictionary):
         raise ValueError("the dictionary names a key twice")
     return found
+
+
+def _plain(word: str) -> str:
+    """Without white space, capitals and the full width that Chinese models write letters and digits in."""
+    return unicodedata.normalize("NFKC", word).strip().casefold()
 
 
 def _verdict(value: Any) -> str:
     """What is meant by a number, or a word in any case."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    said = str(value).strip().rstrip(".").casefold() if isinstance(value, str | int) else ""
+    said = _plain(str(value)).rstrip(".") if isinstance(value, str | int) else ""
     if isinstance(value, bool) or said not in ("1", "2", "tie"):
         raise ValueError(f'{str(value)[:40]!r} is no verdict; it must be "1", "2" or "tie"')
     return said

@@ -20,7 +20,7 @@ from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
 from recipe.on_verl import warm
 from recipe.run.flatten import plain
-from recipe.run.process import WORKER_LOST
+from recipe.run.process import WORKER_LOST, shown_variables
 from recipe.run.ray_nodes import ClusterError, check_reachable, version_mismatch, wait_for
 
 _WATCH_INTERVAL = 5.0  # seconds
@@ -31,14 +31,14 @@ def connected(config: Any) -> Iterator[None]:
     """Connect to Ray for the length of the block.
 
     Args:
-        config: the composed configuration; ``env`` goes to every worker, ``cluster`` holds the
-            logical resources of a local cluster, ``run.patience`` how long a cluster may take to show
-            what the stage asks for.
+        config: the composed configuration; ``env`` goes to every worker, but for credentials, which those
+            of a local cluster inherit; ``cluster`` holds the logical resources of a local
+            cluster, ``run.patience`` how long a cluster may take to show what the stage asks for.
 
     Raises:
         ClusterError: veRL would wait for ever for a cluster like this one.
     """
-    environment = {key: str(value) for key, value in config.get("env", {}).items()}
+    environment = shown_variables(config)
     runtime_env = get_ppo_ray_runtime_env(config)
     runtime_env["env_vars"] |= {"TRANSFER_QUEUE_ENABLE": "1", **environment}
     # veRL's loggers run in a worker, which on another machine does not inherit where to write.
@@ -53,6 +53,12 @@ def connected(config: Any) -> Iterator[None]:
             runtime_env["py_executable"] = shlex.quote(warm_python)
     else:
         check_reachable(address)
+        if kept := sorted(set(config.get("env", {})) - set(environment)):
+            print(
+                f"{', '.join(kept)} may hold credentials and are not handed to the cluster's workers: its "
+                "dashboard shows their variables. Set them on its nodes, where `ray start` runs",
+                flush=True,
+            )
     try:
         ray.init(runtime_env=runtime_env, log_to_driver=True, **local)
     except RuntimeError as error:

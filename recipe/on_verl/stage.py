@@ -13,9 +13,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from data_prep.masking import MASK
 from recipe.on_verl import warm
 from recipe.run.flatten import load_config
+from recipe.run.process import shown_variables
 
 
 def run_rl(config: Any) -> None:
@@ -90,10 +90,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     args = parser.parse_args()
     config = load_config(args.config)
-    for name, value in config.get("env", {}).items():
-        if value == MASK:  # a credential, which this process inherits
-            config.env[name] = os.environ[name]
-    os.environ.update({key: str(value) for key, value in config.get("env", {}).items()})
+    os.environ.update(shown_variables(config))
     work = args.config.parent
     os.environ["VERL_FILE_LOGGER_PATH"] = str(work / "metrics.part.jsonl")
     os.environ.setdefault("TENSORBOARD_DIR", str(work / "tensorboard"))  # used if trainer.logger names it

@@ -29,7 +29,8 @@ from data_prep.prompt import load_templates, render
 from data_prep.rows import make_row, read_rows
 from data_prep.sample_dialogues import sample_corpora
 from recipe.pages.pasted import Pasted, annotated, pasted_dialogues
-from recipe.run.files import read_config, run_checkpoint
+from recipe.run.files import run_checkpoint
+from recipe.run.scoring_config import scoring_config
 from recipe.run.shortcuts import CONF, expand
 from rewards.labels import corpus_labels, known_corpora
 from rewards.parse import parse_output
@@ -87,7 +88,7 @@ def from_run(name: str) -> Checkpoint:
     """
     folder, stage, model = run_checkpoint(name)
     rows = read_rows(folder / "data/test.parquet")
-    config = read_config(folder)
+    config = scoring_config(folder)
     return Checkpoint(f"{folder.name}:{stage}", str(model.resolve()), config, _personas(rows))
 
 

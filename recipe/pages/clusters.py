@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from data_prep import persona_clusters as clusters
+from data_prep.disk import in_words
 from data_prep.files import write_json, write_text
 from recipe.evaluation.results import read_evaluation
 from recipe.pages import figures
@@ -190,7 +191,7 @@ def main() -> int:
         out = run or (source.parent if source.is_file() else source)
         found = write(source, out, run, options.min_size)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_words(error, None) or error}", file=sys.stderr)
         return 1
     print(found.note or _summary(found))
     print(f"page: {out / 'clusters.html'}")

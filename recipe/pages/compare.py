@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from data_prep.disk import in_words
 from data_prep.files import write_text
 from recipe.evaluation.intervals import describe_interval
 from recipe.evaluation.permutation_tests import holm, paired_permutation
@@ -289,8 +290,8 @@ def main() -> int:
         return 1
     try:
         text, page = compare_runs([run_folder(name) for name in sys.argv[1:]])
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {in_words(error, None) or error}", file=sys.stderr)
         return 1
     print(f"{text}\npage: {page}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from data_prep.disk import why_failed
 from data_prep.files import write_text
-from data_prep.masking import is_secret, masked
+from data_prep.masking import MASK, is_secret, masked
 from recipe.run import warm_start
 from recipe.run.flatten import plain
 from recipe.run.usage import Usage
@@ -66,7 +67,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
     path, log = work / "config.yaml", work / "log.txt"
     settings = plain(config)
     settings.pop("expert", None)  # no stage asks experts
-    OmegaConf.save(OmegaConf.create(masked(settings)), path)
+    OmegaConf.save(OmegaConf.create(_literal(masked(settings))), path)
     metrics = work / "metrics.part.jsonl"
     _keep_metrics(metrics)
     usage, seen = Usage(work / "usage.json"), 0
@@ -110,6 +111,16 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
         )
 
 
+def _literal(value: Any) -> Any:
+    """Resolved settings as they are written: what looks like a reference is text by now, and stays it."""
+    if isinstance(value, dict):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    escaped = lambda found: 2 * found[1] + "\\${"  # noqa: E731
+    return re.sub(r"(\\*)\$\{", escaped, value) if isinstance(value, str) else value
+
+
 def bar_style() -> dict[str, Any]:
     """Of tqdm: a bar that moves on a terminal; elsewhere a line now and then, for files that people read."""
     if sys.stderr.isatty():
@@ -129,8 +140,18 @@ def environment() -> dict[str, str]:
 
 
 def secrets_of(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Credentials among the variables of ``env``, which no file holds: a process inherits them."""
-    return {name: str(value) for name, value in (settings.get("env") or {}).items() if is_secret(name)}
+    """Variables of ``env`` that are a credential or hold one: no file has them, a process inherits them."""
+    variables = {name: str(value) for name, value in (settings.get("env") or {}).items()}
+    return {name: value for name, value in variables.items() if masked(value, name) != value}
+
+
+def shown_variables(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Variables of a stage's ``env`` but for `secrets_of`, which the stage has inherited.
+
+    They stay masked in its settings: veRL prints those, trackers keep them, Ray shows workers' variables.
+    """
+    variables = {name: str(value) for name, value in (settings.get("env") or {}).items()}
+    return {name: value for name, value in variables.items() if MASK not in value and not is_secret(name)}
 
 
 def _show(metrics: Path, seen: int, bar: tqdm) -> int:

@@ -22,6 +22,7 @@ from data_prep.setting_types import (
     number,
     one_of,
     one_or_two,
+    shown,
     whole,
 )
 
@@ -330,7 +331,7 @@ class Schema(_Part):
         size = self.env.get("VLLM_CPU_KVCACHE_SPACE", "")
         if self.trainer.device == "cpu" and not (size.isascii() and size.isdigit() and int(size)):
             raise ValueError(
-                f"env.VLLM_CPU_KVCACHE_SPACE={size or 'null'} must be a whole number of GiB, at least 1"
+                f"env.VLLM_CPU_KVCACHE_SPACE={shown(size or None)} must be a whole number of GiB, at least 1"
             )
         return self
 

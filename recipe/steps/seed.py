@@ -55,7 +55,16 @@ def fill(run: Run, work: Path) -> None:
             row["response"] = found[1]
     write_rows(rows, work / "buffer.parquet")
     answered = sum(row["response"] is not None for row in rows)
-    counts = {"rows": len(rows), "with_response": answered}
+    least, batch = flywheel.min_reward, run.config.sft.data.train_batch_size
+    good = sum(row["response"] is not None and row["response_from"]["reward"] > least for row in rows)
+    counts = {"rows": len(rows), "with_response": answered, "above_min_reward": good}
+    if good < batch:
+        print(
+            f"  only {good:,} of D_0's responses have a reward above flywheel.min_reward={least:g}: unless "
+            f"RL finds better ones, B will not fill sft.data.train_batch_size={batch} when the model is "
+            "retrained. Name a better expert, raise flywheel.cold_start_rows, or lower one of the two",
+            flush=True,
+        )
     if experts:  # what kept the rule is kept
         print(
             f"  {answered:,} of {len(drawn):,} responses kept the rule ({answered / len(drawn):.0%})",

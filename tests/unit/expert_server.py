@@ -65,7 +65,7 @@ class Server:
         }  # fmt: skip
         good = json.dumps(answer).encode()
         if isinstance(behave, tuple):  # a status, and a body of its own
-            send(behave[0], json.dumps(behave[1]).encode())
+            send(behave[0], behave[1] if isinstance(behave[1], bytes) else json.dumps(behave[1]).encode())
         elif isinstance(behave, dict):  # 200, with other fields of the one choice
             answer["choices"][0] |= behave
             send(200, json.dumps(answer).encode())

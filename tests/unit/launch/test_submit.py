@@ -228,15 +228,27 @@ def test_what_is_submitted(monkeypatch, root):
     assert client.submitted["runtime_env"]["working_dir"] == str(root)
 
 
-def test_what_is_printed_of_a_submission_has_no_credential(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("+env.HF_TOKEN=planted", "env.HF_TOKEN"),
+        ("++env.WANDB_API_KEY='planted'", "env.WANDB_API_KEY"),
+        ("raw_dir=https://u:planted@h/x", "raw_dir"),
+        ("raw_dir=https://h/x?sig=planted", "raw_dir"),
+        ("+env={HF_TOKEN:planted}", "env"),
+        ('+trainer.x={"api_key": "planted"}', "trainer.x"),
+    ],
+)
+def test_a_credential_is_not_sent_in_a_command_that_the_dashboard_shows(monkeypatch, capsys, word, name):
     client = Client(JobStatus.PENDING, JobStatus.SUCCEEDED)
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: client)
     monkeypatch.setattr(submit, "check_version", lambda address: None)
-    given = ["MODEL=tiny", "+env.HF_TOKEN=hf-planted", "raw_dir=https://u:pw-planted@h/x?key=q-planted"]
-    assert main(["submit", "--address", "http://me:a-planted@h:1/", "--run-root", "/r", "--", *given]) == 0
-    assert "hf-planted" in client.submitted["entrypoint"]
+    given = ["--address", "http://me:planted@h:1/", "--run-root", "/r", "--", "MODEL=tiny"]
+    assert main(["submit", *given, word]) == 2
     said = capsys.readouterr()
-    assert "planted" not in said.out + said.err and "MODEL=tiny" in said.out
+    assert f"error: {name} would stand in the job's command" in said.err and client.submitted is None
+    assert main(["submit", *given]) == 0
+    assert "planted" not in said.out + said.err + capsys.readouterr().out
 
 
 def test_an_installed_package_sends_itself_and_not_its_neighbours(monkeypatch, root, tmp_path):

@@ -149,6 +149,10 @@ def error(status: int, words: object) -> tuple[int, dict]:
     return status, {"error": {"message": words}}
 
 
+def nested(depth: int) -> bytes:
+    return b'{"error":' * depth + b'"x"' + b"}" * depth
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -158,6 +162,10 @@ def error(status: int, words: object) -> tuple[int, dict]:
         (
             error(401, f"bad key {SECRET}"),
             "refuses the key in EXPERT_API_KEY (status 401: bad key [the key])",
+        ),
+        (
+            (200, {"error": {"message": "overloaded", "code": "529"}}),
+            "after 1 retries (status 529: overloaded)",
         ),
         ((429, {"detail": [{"msg": "quota spent"}]}), "after 1 retries (status 429: quota spent)"),
         (
@@ -182,6 +190,10 @@ def test_what_ends_the_asking_is_told_in_the_endpoint_s_words(server, tmp_path, 
         (error(400, "use 'max_completion_tokens' instead"), "set limit_name of expert.endpoints"),
         (error(400, "temperature must be 1"), "temperature must be 1); expert.temperature=null sends none"),
         (error(422, "too long"), "(status 422: too long)"),
+        (error(413, "too much"), "(status 413: too much)"),
+        (error(451, "by law"), "(status 451: by law)"),
+        ((200, {"error": {"message": "odd", "code": 10**30}}), "odd"),
+        ((200, nested(900)), "nested too deep"),
         ((200, {"error": "input rejected"}), "input rejected"),
         ((200, {"choices": []}), "it sent no choices"),
         ({"message": {"content": ""}, "finish_reason": "stop"}, "it sent no text"),
@@ -210,6 +222,18 @@ def test_an_endpoint_that_only_refuses_is_not_asked_a_thousand_times(server, tmp
     with pytest.raises(ExpertError, match=r"refused the first 5 requests, .*status 400: unknown field"):
         ask_all(requests(1000), settings(server, concurrency=1), tmp_path, "test")
     assert len(server.bodies) <= 6  # the next may be on its way
+
+
+@pytest.mark.parametrize("empty", [{}, [], "", False, 0])
+def test_an_answer_beside_an_empty_error_is_an_answer(server, tmp_path, empty):
+    server.script = [(200, {"error": empty, "choices": [{"index": 0, "message": {"content": "fine"}}]})]
+    assert ask_all(requests(1), settings(server), tmp_path, "test").texts == {"r0": ("one", "fine")}
+
+
+def test_json_that_is_nested_too_deep_to_be_read_is_none(server, tmp_path):
+    server.script = [(200, nested(20_000))] * 4
+    with pytest.raises(ExpertError, match="answers with no JSON instead of a chat completion"):
+        ask_all(requests(1), settings(server, retries=1), tmp_path, "test")
 
 
 DICT = "{'last_emotions': {'joy': 1}, 'my_emotions': {'joy': 1}, 'my_output': 'Hi'}"
@@ -299,7 +323,7 @@ def test_endpoints_share_the_requests_and_the_key_stays_in_its_header(server, tm
 def test_settings_that_cannot_work(monkeypatch):
     config = {
         "kind": "endpoint",
-        "endpoints": [{"name": "x", "base_url": "u", "model": "m", "key": "NO_SUCH_KEY"}],
+        "endpoints": [{"name": "x", "base_url": "http://u", "model": "m", "key": "NO_SUCH_KEY"}],
     }
     with pytest.raises(ExpertError, match="NO_SUCH_KEY is not set"):
         Settings.of(config)
@@ -332,6 +356,13 @@ GOOD = {"name": "x", "base_url": "http://h/v1", "model": "m", "key": "EXPERT_API
         ({"retries": -1}, "expert.retries=-1 must be"),
         ({"max_tokens": None}, "expert.max_tokens=null must be a whole number, at least 1"),
         ({"temperature": float("nan")}, "expert.temperature=nan must be a number from 0 to 2"),
+        ({"temperature": 10**400}, "is no number to work with"),
+        ({"max_cost": 10**400}, "is no number to work with"),
+        ({"max_tokens": 10**400}, "is no number to work with"),
+        ({"endpoints": [GOOD | {"base_url": "h/v1"}]}, "base_url must be an address that begins with http"),
+        ({"endpoints": [GOOD | {"base_url": f"ftp://u:{SECRET}@h"}]}, "base_url must be an address"),
+        ({"endpoints": [GOOD | {"base_url": "http://h/v1\n"}]}, "without white space"),
+        ({"endpoints": [GOOD | {"base_url": "http://h/\uff56\uff11"}]}, "base_url must be an address"),
         ({"max_tokns": 5}, "there is no setting expert.max_tokns; expert.max_tokens is near"),
         ({"endpoints": [GOOD | {"prize": 1}]}, "there is no setting expert.endpoints.0.prize"),
         ({"endpoints": [GOOD | {"prompt_price": -1}]}, "expert.endpoints.0.prompt_price=-1 must be a number"),

@@ -77,6 +77,8 @@ VERDICT = '{"verdict": 1}'
         VERDICT,
         '{"VERDICT": " 1. "}',
         "{'verdict': 1.0}",
+        '{"\uff36\uff45\uff32\uff24\uff29\uff23\uff34": "\uff11"}',  # in full width
+        "{'\\x76erdict': '\\u0031'}",
         f"<think>{VERDICT.replace('1', '2')}</think>{VERDICT}",  # a draft
         f"```json\n{VERDICT}\n```\nNote: {{both}} answers are short.",
         f"{VERDICT}\nSo, once more: {VERDICT}",

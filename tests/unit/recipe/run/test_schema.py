@@ -107,8 +107,12 @@ def test_a_value_that_cannot_be_is_told_with_what_is_wanted(said, name, value, w
         (
             "env.VLLM_CPU_KVCACHE_SPACE",
             "some",
-            "env.VLLM_CPU_KVCACHE_SPACE=some must be a whole number of GiB",
+            "env.VLLM_CPU_KVCACHE_SPACE='some' must be a whole number of GiB",
         ),
+        ("run.patience", 10**400, "is no number to work with"),
+        ("flywheel.iterations", 10**400, "is no number to work with"),
+        ("flywheel.min_reward", 10**400, "is no number to work with"),
+        ("run.root", "runs\0", "has a character NUL in it"),
         ("env.VLLM_CPU_KVCACHE_SPACE", "0", "must be a whole number of GiB, at least 1"),
         ("run.seed", "${no.such.key}", "does not resolve: Interpolation key 'no.such.key' not found"),
     ],

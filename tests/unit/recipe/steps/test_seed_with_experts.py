@@ -58,7 +58,9 @@ def test_personas_and_responses_of_an_expert_reach_the_buffer(server, tmp_path, 
             "prompts": {"dir": "full"}, "run": {"seed": 3, "retries": 0}, "raw_dir": None,
             "corpora": ["meld"], "decontaminate": "report", "train_rows": 30, "dev_rows": 5, "test_rows": 4,
             "expert": {"kind": "endpoint", "endpoints": [expert], "reasks": 1, "concurrency": 4},
-            "flywheel": {"mix": {"original": 30, "self_play": 5}, "cold_start_rows": 20, "held_out": 0.05},
+            "flywheel": {"mix": {"original": 30, "self_play": 5}, "cold_start_rows": 20, "held_out": 0.05,
+                         "min_reward": 0.4},
+            "sft": {"data": {"train_batch_size": 16}},
         }
     )  # fmt: skip
 
@@ -79,14 +81,19 @@ def test_personas_and_responses_of_an_expert_reach_the_buffer(server, tmp_path, 
     assert len(rows) == 30 and answered and rejects and len(answered) + len(rejects) == 20
     assert all(row["response_from"]["source"] == "wise" for row in answered)
     assert "reasoning must stand between" in json.loads(rejects[0])["reason"]
+    good = sum(row["response_from"]["reward"] > 0.4 for row in answered)
     counts = json.loads((tmp_path / "first/iter_0/buffer/counts.json").read_text())
-    assert counts == {"rows": 30, "with_response": len(answered)}
+    assert counts == {"rows": 30, "with_response": len(answered), "above_min_reward": good}
     card = (tmp_path / "first/data/data_card.html").read_text()
     assert "as an expert sees it" in card
     asked = len(server.bodies)
     assert filled("second") == rows and len(server.bodies) == asked  # every answer was on disk
     texts = [p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()]
     captured = capsys.readouterr()
+    assert (
+        0 < good < 16
+        and f"only {good} of D_0's responses have a reward above flywheel.min_reward=0.4" in (captured.out)
+    )
     assert not any(SECRET.encode() in t for t in (*texts, captured.out.encode(), captured.err.encode()))
 
 
