@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
@@ -11,62 +9,50 @@ from types import SimpleNamespace
 import pytest
 
 from data_prep.corpora import find_corpora
-from rewards import labels
-
-MODULE = '''
-"""A toy corpus of a package of its own."""
-
-from data_prep.corpora.dialogue import Dialogue, Utterance
-from data_prep.corpora.found import SPLITS, one_file_a_split
-
-LABELS = ("calm", "joy", "grumpy")
-LAYOUT = "toy/{train,dev,test}.txt"
-
-
-def find(_, root):
-    return one_file_a_split({split: root / f"{split}.txt" for split in SPLITS}, read_split)
-
-
-def read_split(path, split):
-    lines = (line.split("|") for line in path.read_text().splitlines())
-    turns = tuple(Utterance(str(i), who, text, label) for i, (who, label, text) in enumerate(lines))
-    yield Dialogue("toy", split, f"{split}_0", turns)
-'''
-CODE = """
-import sys
 from data_prep.prepare import main
 from data_prep.rows import read_rows
+from rewards import labels
 from rewards.iou import compute_score
-sys.argv = ["prepare", "--raw-dir", sys.argv[1], "--out-dir", sys.argv[2], "--corpora", "toy"]
-assert main() == 0
-row = read_rows(sys.argv[4] + "/train.parquet")[1]
-said = {"last_emotions": {"grumpy": 1.0}, "my_emotions": {"calm": 1.0}, "my_output": "Oh."}
-answer = f"<think>Hm.</think>{said}"
-print(compute_score(row["data_source"], answer, row["reward_model"]["ground_truth"])["score"])
-"""
+from tests.unit.toy_corpus import MODULE, write_toy
 
 
-def test_a_package_brings_a_corpus(root, tmp_path):
+@pytest.fixture
+def asked_again():
+    """Packages are looked for once in a process: here in this test, and again after it."""
+    labels.plugin_corpora.cache_clear()
+    yield
+    labels.plugin_corpora.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_again")
+def test_a_package_brings_a_corpus(tmp_path, monkeypatch):
     site, raw = tmp_path / "site", tmp_path / "raw/toy"
     about = site / "toy_corpus-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-corpus\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[self_emo.corpora]\ntoy = toy_corpus\n")
     (site / "toy_corpus.py").write_text(MODULE)
-    raw.mkdir(parents=True)
-    for split in ("train", "dev", "test"):
-        (raw / f"{split}.txt").write_text("Ann|joy|I won!\nBob|grumpy|And I lost.\n")
-    paths = {"PYTHONPATH": os.pathsep.join((str(site), str(root)))}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, raw.parent, tmp_path / "out"],
-        cwd=tmp_path, env={**os.environ, **paths}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "1.1"
+    write_toy(raw)
+    monkeypatch.syspath_prepend(site)
+    command = [
+        "prepare",
+        "--raw-dir",
+        str(raw.parent),
+        "--out-dir",
+        str(tmp_path / "out"),
+        "--corpora",
+        "toy",
+    ]
+    monkeypatch.setattr(sys, "argv", command)
+    assert main() == 0
+    row = read_rows(tmp_path / "out/train.parquet")[1]
+    said = {"last_emotions": {"grumpy": 1.0}, "my_emotions": {"calm": 1.0}, "my_output": "Oh."}
+    found = compute_score("toy", f"<think>Hm.</think>{said}", row["reward_model"]["ground_truth"])
+    assert row["data_source"] == "toy" and found["score"] == 1.1
 
 
 @pytest.fixture
-def plug_in(monkeypatch):
+def plug_in(monkeypatch, asked_again):
     """Pretends that packages have these modules, name -> module."""
 
     def pretend(**modules):
@@ -75,10 +61,8 @@ def plug_in(monkeypatch):
             monkeypatch.setitem(sys.modules, f"made_up_{name}", module)
             found.append(EntryPoint(name, f"made_up_{name}", labels.GROUP))
         monkeypatch.setattr(labels, "entry_points", lambda group: found if group == labels.GROUP else [])
-        labels.plugin_corpora.cache_clear()
 
-    yield pretend
-    labels.plugin_corpora.cache_clear()
+    return pretend
 
 
 def module(**parts):

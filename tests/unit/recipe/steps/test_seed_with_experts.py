@@ -41,11 +41,9 @@ def reply(body: dict) -> str:
 def server(monkeypatch, tmp_path):
     monkeypatch.setenv("EXPERT_API_KEY", SECRET)
     monkeypatch.setenv("SELF_EMO_CACHE", str(tmp_path / "cache"))
-    server = Server()
-    server.reply = reply
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Server() as server:
+        server.reply = reply
+        yield server
 
 
 def test_personas_and_responses_of_an_expert_reach_the_buffer(server, tmp_path, capsys):
