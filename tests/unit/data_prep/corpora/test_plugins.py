@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
@@ -9,50 +10,41 @@ from types import SimpleNamespace
 import pytest
 
 from data_prep.corpora import find_corpora
-from data_prep.prepare import main
-from data_prep.rows import read_rows
 from rewards import labels
-from rewards.iou import compute_score
 from tests.unit.toy_corpus import MODULE, write_toy
 
+CODE = """
+import sys
+from data_prep.prepare import main
+from data_prep.rows import read_rows
+from rewards.iou import compute_score
+assert main() == 0
+row = read_rows(sys.argv[4] + "/train.parquet")[1]
+said = {"last_emotions": {"grumpy": 1.0}, "my_emotions": {"calm": 1.0}, "my_output": "Oh."}
+answer = f"<think>Hm.</think>{said}"
+print(compute_score(row["data_source"], answer, row["reward_model"]["ground_truth"])["score"])
+"""
 
-@pytest.fixture
-def asked_again():
-    """Packages are looked for once in a process: here in this test, and again after it."""
-    labels.plugin_corpora.cache_clear()
-    yield
-    labels.plugin_corpora.cache_clear()
 
-
-@pytest.mark.usefixtures("asked_again")
-def test_a_package_brings_a_corpus(tmp_path, monkeypatch):
-    site, raw = tmp_path / "site", tmp_path / "raw/toy"
+def test_a_package_brings_a_corpus(tmp_path, subprocess_env):
+    site = tmp_path / "site"
     about = site / "toy_corpus-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-corpus\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[self_emo.corpora]\ntoy = toy_corpus\n")
     (site / "toy_corpus.py").write_text(MODULE)
-    write_toy(raw)
-    monkeypatch.syspath_prepend(site)
-    command = [
-        "prepare",
-        "--raw-dir",
-        str(raw.parent),
-        "--out-dir",
-        str(tmp_path / "out"),
-        "--corpora",
-        "toy",
-    ]
-    monkeypatch.setattr(sys, "argv", command)
-    assert main() == 0
-    row = read_rows(tmp_path / "out/train.parquet")[1]
-    said = {"last_emotions": {"grumpy": 1.0}, "my_emotions": {"calm": 1.0}, "my_output": "Oh."}
-    found = compute_score("toy", f"<think>Hm.</think>{said}", row["reward_model"]["ground_truth"])
-    assert row["data_source"] == "toy" and found["score"] == 1.1
+    write_toy(tmp_path / "raw/toy")
+    arguments = ["--raw-dir", tmp_path / "raw", "--out-dir", tmp_path / "out", "--corpora", "toy"]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        cwd=site, env=subprocess_env(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1.1"
 
 
 @pytest.fixture
-def plug_in(monkeypatch, asked_again):
+def plug_in(monkeypatch):
     """Pretends that packages have these modules, name -> module."""
 
     def pretend(**modules):
@@ -61,8 +53,10 @@ def plug_in(monkeypatch, asked_again):
             monkeypatch.setitem(sys.modules, f"made_up_{name}", module)
             found.append(EntryPoint(name, f"made_up_{name}", labels.GROUP))
         monkeypatch.setattr(labels, "entry_points", lambda group: found if group == labels.GROUP else [])
+        labels.plugin_corpora.cache_clear()
 
-    return pretend
+    yield pretend
+    labels.plugin_corpora.cache_clear()
 
 
 def module(**parts):
