@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -20,15 +21,20 @@ def sft_config(overlay: DictConfig) -> DictConfig:
     Raises:
         ValueError: the overlay names a setting that veRL does not have.
     """
-    GlobalHydra.instance().clear()
-    with initialize_config_module("verl.trainer.config", version_base=None):
-        config = compose("sft_trainer_engine")
+    config = _verls_own().copy()
     settings = plain(overlay)
     if unknown := list(_unknown_keys(config, settings, "sft")):
         raise ValueError(f"veRL's SFT trainer has no setting {', '.join(unknown)}")
     OmegaConf.set_struct(config, False)
     config.merge_with(settings)
     return config
+
+
+@cache
+def _verls_own() -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        return compose("sft_trainer_engine")
 
 
 def _unknown_keys(known: DictConfig, settings: Mapping[str, Any], prefix: str) -> Iterator[str]:

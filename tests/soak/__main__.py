@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from data_prep.disk import in_words
 from recipe.run.flatten import plain
@@ -54,7 +54,8 @@ class Soak:
         config: DictConfig = self.config.copy()
         with open_dict(config):
             config.run.root, config.flywheel.iterations = str(root), iterations
-        return lambda: kills.train(config, pages=not self.short)
+        text = OmegaConf.to_yaml(config)
+        return lambda: kills.train(config, text, pages=not self.short)
 
     def whole(self, root: Path, log: Path, iterations: int = bodies.ITERATIONS) -> None:
         """A run that nobody disturbs."""

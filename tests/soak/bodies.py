@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.numpy import load_file, save_file
 
@@ -28,8 +27,8 @@ from recipe.evaluation import generate
 from recipe.models import tiny
 from recipe.on_verl import self_play as play_stage
 from recipe.run import process, training
-from recipe.run.shortcuts import CONF
 from recipe.steps import data, evaluate, self_play
+from tests.unit.composed import composed
 from tests.unit.fake_run import answer, rollouts_of_step
 
 ITERATIONS = 3
@@ -48,8 +47,7 @@ _OVERRIDES = (
 
 def configuration(root: Path, iterations: int = ITERATIONS) -> DictConfig:
     """Of a small run below ``root``."""
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("self_emo", overrides=[*_OVERRIDES, f"flywheel.iterations={iterations}"])
+    config = composed(*_OVERRIDES, f"flywheel.iterations={iterations}")
     config.run.root = str(root)
     config.prompts.digest = "soak"
     return config

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset  # noqa: F401  (these two once, and not in every attempt)
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers import AutoTokenizer, Qwen3ForCausalLM  # noqa: F401
 
 from data_prep.files import sha256, write_text
@@ -147,13 +147,13 @@ def _end_of(log: Path) -> str:
     return "\n".join(log.read_text().splitlines()[-25:])
 
 
-def train(config: DictConfig, pages: bool = False) -> None:
-    """`make train` after its checks of the machine, with the stages' bodies replaced."""
+def train(config: DictConfig, text: str, pages: bool) -> None:
+    """`make train` after its checks of the machine, with the stages' bodies replaced; ``text``: as YAML."""
     bodies.replace(pages)
     folder = Path(config.run.root) / config.run.name
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+        write_text(folder / "config.yaml", text)
         flywheel.train(Run(config, folder))
 
 

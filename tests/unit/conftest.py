@@ -8,6 +8,9 @@ import sys
 
 os.environ["VERL_PLATFORM"] = "cpu"  # before anything imports verl, which reads it then
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Models and matrices here are so small that a second thread only waits, with all of its core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from pathlib import Path
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.unit.local_server import LocalServer
 
 SECRET = "sk-very-secret-0123456789"
 
 
-class Server:
+class Server(LocalServer):
     """An OpenAI-compatible endpoint; ``script`` says how it treats the next requests, then all is well."""
 
     def __init__(self):
@@ -18,34 +19,25 @@ class Server:
         self.usage, self.answered = (1000, 500), []
         self.busy = self.most_at_once = 0
         self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.lock:
-                    outer.bodies.append(body)
-                    outer.keys.append(self.headers.get("Authorization"))
-                    behave = outer.script.pop(0) if outer.script else "ok"
-                    outer.busy += 1
-                    outer.most_at_once = max(outer.most_at_once, outer.busy)
-                try:
-                    outer.behave(self, behave, body)
-                finally:
-                    with outer.lock:
-                        outer.busy -= 1
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        super().__init__()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}/v1"
+        return f"{super().url}/v1"
+
+    def answer(self, handler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        with self.lock:
+            self.bodies.append(body)
+            self.keys.append(handler.headers.get("Authorization"))
+            behave = self.script.pop(0) if self.script else "ok"
+            self.busy += 1
+            self.most_at_once = max(self.most_at_once, self.busy)
+        try:
+            self.behave(handler, behave, body)
+        finally:
+            with self.lock:
+                self.busy -= 1
 
     def behave(self, handler, behave, body) -> None:
         def send(status, content, kind="application/json", **headers):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.unit.local_server import LocalServer
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Hub:
+class Hub(LocalServer):
     """Serves one folder as ``owner/model``; weights are large files, whose SHA-256 is stated.
 
     Attributes:
@@ -26,33 +26,15 @@ class Hub:
         self.files = {path.name: path.read_bytes() for path in folder.iterdir()}
         self.cut, self.changed, self.gated, self.sent = set(), {}, False, []
         self.closed = False  # a connection that is kept alive would go on being answered
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                outer.answer(self, body=True)
-
-            def do_HEAD(self):
-                outer.answer(self, body=False)
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}"
+        super().__init__()
 
     def close(self) -> None:
         self.closed = True
-        self.http.shutdown()
-        self.http.server_close()
+        super().close()
 
-    def answer(self, handler, body: bool) -> None:
+    def answer(self, handler) -> None:
+        body = handler.command != "HEAD"
+
         def send(status: int, content: bytes = b"", **headers: str) -> None:
             handler.send_response(status)
             headers = {"X-Repo-Commit": REVISION, "Content-Length": str(len(content))} | headers

@@ -6,9 +6,9 @@ import base64
 import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from tests.unit.local_server import LocalServer
 
 ZERO = "0" * 40
 
@@ -17,7 +17,7 @@ def blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-class WritableHub:
+class WritableHub(LocalServer):
     """Repositories in memory; every commit is a whole new state.
 
     Attributes:
@@ -36,29 +36,7 @@ class WritableHub:
         self.repos, self.private, self.large = {}, set(), {}
         self.renamed, self.failing, self.asked = {}, {}, []
         self.before_commit = lambda: None
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self):
-                outer.answer(self)
-
-            do_GET = do_HEAD = do_POST = do_PUT = handle_any
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}"
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
+        super().__init__()
 
     def files(self, kind: str, repo: str) -> dict[str, bytes]:
         return self.repos[kind, repo][-1]["files"]

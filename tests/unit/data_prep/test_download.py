@@ -6,41 +6,29 @@ import contextlib
 import hashlib
 import re
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from data_prep import download
 from data_prep.download import FILES, DownloadError, Remote, fetch
+from tests.unit.local_server import LocalServer
 
 CONTENT = bytes(range(256)) * 900  # more than one block
 REMOTE = Remote("meld/a.csv", "abc/data/a.csv", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
-class Server:
+class Server(LocalServer):
     """``script`` says how the next requests are treated; then all is well."""
+
+    protocol = "HTTP/1.0"  # an answer that was cut ends with its connection
 
     def __init__(self):
         self.script, self.asked = [], []
-        outer = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.asked.append((self.path, self.headers["Range"]))
-                outer.answer(self, outer.script.pop(0) if outer.script else "ok")
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}"
-
-    def answer(self, handler, how) -> None:
+    def answer(self, handler) -> None:
+        self.asked.append((handler.path, handler.headers["Range"]))
+        how = self.script.pop(0) if self.script else "ok"
         start = int((handler.headers["Range"] or "bytes=0-")[6:-1])
         content, status, headers = CONTENT[start:], 206 if start else 200, {}
         if start:
@@ -70,10 +58,8 @@ def server(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(download, "_PAUSE", 0.001)
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Server() as server:
+        yield server
 
 
 def leftovers(folder) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
 import sys
 from collections import Counter
 
@@ -164,22 +163,16 @@ def test_prepare_writes_all_splits_of_the_samples(tmp_path):
     assert len(ids) == sum(map(Counter.total, wanted.values()))
 
 
-def test_the_command_line(root, tmp_path, subprocess_env):
-    command = [sys.executable, "-m", "data_prep.prepare", "--out-dir", str(tmp_path / "out")]
-    done = subprocess.run(
-        [*command, "--corpora", "meld"], cwd=root, env=subprocess_env(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "meld" in done.stdout and "iemocap" not in done.stdout
-    done = subprocess.run(
-        [*command, "--raw-dir", str(tmp_path / "none")],
-        cwd=root,
-        env=subprocess_env(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ") and "no such folder" in done.stderr
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    command = ["prepare", "--out-dir", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [*command, "--raw-dir", str(SAMPLES), "--corpora", "meld"])
+    assert prepare_module.main() == 0
+    said = capsys.readouterr().out
+    assert "meld" in said and "iemocap" not in said
+    monkeypatch.setattr(sys, "argv", [*command, "--raw-dir", str(tmp_path / "none")])
+    assert prepare_module.main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "no such folder" in said
 
 
 # ---- the offline expert ----

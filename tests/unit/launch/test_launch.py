@@ -233,15 +233,13 @@ def test_the_manifest_has_the_structure_of_a_rayjob(root):
 
 
 def test_the_manifest_s_command_fits_its_cluster(root, monkeypatch):
-    from hydra import compose, initialize_config_dir
-
-    from recipe.run.shortcuts import CONF, expand
+    from recipe.run.shortcuts import expand
+    from tests.unit.composed import composed
 
     job = yaml.safe_load((root / "launch/kuberay.yaml").read_text())
     command = shlex.split(job["spec"]["entrypoint"])
     assert command[:3] == ["python", "-m", "recipe.main"]
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("self_emo", expand(command[3:], {}))
+    config = composed(*expand(command[3:], {}))
     (workers,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     (container,) = workers["template"]["spec"]["containers"]
     assert config.trainer.nnodes == workers["replicas"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from recipe.ablate import commands, overrides_of, table
-from recipe.run.shortcuts import CONF
+from tests.unit.composed import composed
 
 
 def test_what_an_ablation_changes():
@@ -41,8 +40,7 @@ def test_every_setting_is_run_for_every_seed():
 def test_an_ablation_lies_over_any_experiment():
     _, planned = commands([], Path("/r"))
     overrides = [a for a in planned["original", 1] if not a.startswith("NAME=")]
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("self_emo", overrides=["hardware=cpu", "experiment=smoke", *overrides])
+    config = composed("hardware=cpu", "experiment=smoke", *overrides)
     assert config.algorithm.adv_estimator == "grpo" and config.flywheel.mix.self_play == 0
     assert config.flywheel.turns == 0 and list(config.evaluate.stages) == ["cold", "rl", "retrained"]
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data_prep.prompt import load_templates
@@ -19,7 +18,7 @@ from recipe.annotation import checkpoint
 from recipe.annotation.answer import answer_dialogues
 from recipe.run import preflight
 from recipe.run.run import Run
-from recipe.run.shortcuts import CONF
+from tests.unit.composed import composed
 
 ANSWERS = {
     "I won!": "<think>x</think>{'last_emotions': {'joy': 0.75, 'surprise': 0.25}, 'my_emotions': {'joy': 1}, "
@@ -31,9 +30,8 @@ MINE = "text,speaker,dialogue_id,label\nI won!,Ann & Bob,a,joy\n<b>Oh</b> no,Cyd
 
 @pytest.fixture(scope="module")
 def settings():
-    """Of `run`; putting them together takes a second."""
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("self_emo", overrides=["run.name=mine", "data.max_prompt_length=500"])
+    """Of `run`."""
+    config = composed("run.name=mine", "data.max_prompt_length=500")
     config.prompts.digest = load_templates("compact").digest
     return config
 

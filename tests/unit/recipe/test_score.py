@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from data_prep.prompt import load_templates
-from recipe.run.shortcuts import CONF
 from recipe.score import configured
+from tests.unit.composed import composed
 
 
 @pytest.fixture
@@ -18,8 +17,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     folder = tmp_path / "mine"
     (folder / "iter_0/sft/model").mkdir(parents=True)
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("self_emo", overrides=["run.name=mine", "test_rows=8", "run.seed=5"])
+    config = composed("run.name=mine", "test_rows=8", "run.seed=5")
     config.prompts.digest = load_templates("compact").digest
     OmegaConf.save(config, folder / "config.yaml")
     (folder / "state.json").write_text("{}")

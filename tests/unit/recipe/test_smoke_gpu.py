@@ -10,10 +10,10 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hydra import compose, initialize_config_dir
 
 from recipe import smoke_gpu
-from recipe.run.shortcuts import CONF, expand
+from recipe.run.shortcuts import expand
+from tests.unit.composed import composed
 from tests.unit.fake_run import make_run
 
 
@@ -86,8 +86,7 @@ def test_what_is_wrong_is_named(run, tmp_path):
 def test_the_command_composes_and_makes_the_steps_that_are_ended_and_resumed():
     asked = smoke_gpu.command(["MODEL=SmolLM2-135M", "run.seed=3"], "smoke")
     assert asked[1:3] == ["-m", "recipe.main"] and asked[-1] == "run.seed=3"
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("self_emo", expand(asked[3:], {}))
+    config = composed(*expand(asked[3:], {}))
     assert (config.profile, config.trainer.device, config.trainer.n_gpus_per_node) == ("gpu", "cuda", 1)
     assert (config.trainer.total_training_steps, config.trainer.save_freq) == (smoke_gpu.STEPS, 1)
     assert config.expert.kind == "offline" and config.labels.kind == "gold"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pyarrow.parquet as pq
@@ -11,6 +10,7 @@ import pytest
 from data_prep.corpora import DataError, find_corpora, read_corpora
 from data_prep.corpora.dialogue import Utterance
 from data_prep.experts.offline import respond
+from data_prep.prepare import main
 from rewards.labels import LABELS, OTHERS, corpus_labels
 from rewards.parse import parse_output
 
@@ -95,11 +95,11 @@ def test_missing_and_packed_folders_are_told_at_the_call(release):
         read_corpora(release, ["dailydialog"])
 
 
-def test_it_is_prepared_like_any_other(release, root):
+def test_it_is_prepared_like_any_other(release, monkeypatch):
     out = release / "out"
-    command = [sys.executable, "-m", "data_prep.prepare", "--raw-dir", release, "--out-dir", out]
-    done = subprocess.run([*command, "--corpora", "dailydialog"], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command = ["prepare", "--raw-dir", str(release), "--out-dir", str(out), "--corpora", "dailydialog"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert main() == 0
     rows = pq.read_table(out / "train.parquet").to_pylist()
     assert [row["data_source"] for row in rows] == ["dailydialog"] * 5
     truth = rows[0]["reward_model"]["ground_truth"]

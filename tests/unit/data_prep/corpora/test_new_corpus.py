@@ -7,25 +7,10 @@ import subprocess
 import sys
 
 import pyarrow.parquet as pq
+import pytest
 
-MODULE = '''
-"""A toy corpus: one line an utterance, `speaker|label|text`, one dialogue a file."""
-
-from data_prep.corpora.dialogue import Dialogue, Utterance
-from data_prep.corpora.found import SPLITS, one_file_a_split
-
-LAYOUT = "toy/{train,dev,test}.txt"
-
-
-def find(_, root):
-    return one_file_a_split({split: root / f"{split}.txt" for split in SPLITS}, read_split)
-
-
-def read_split(path, split):
-    lines = (line.split("|") for line in path.read_text().splitlines())
-    turns = tuple(Utterance(str(i), who, text, label) for i, (who, label, text) in enumerate(lines))
-    yield Dialogue("toy", split, f"{split}_0", turns)
-'''
+from data_prep.corpora import DataError, find_corpora
+from tests.unit.toy_corpus import MODULE, write_toy
 
 
 def test_a_new_corpus_is_a_file_and_a_line(root, tmp_path):
@@ -37,32 +22,26 @@ def test_a_new_corpus_is_a_file_and_a_line(root, tmp_path):
     assert first in labels.read_text()
     line = '    "toy": ("calm", "joy", "grumpy"),\n'
     labels.write_text(labels.read_text().replace(first, line + first))
-    raw = tmp_path / "raw/Toy"  # however the folder is capitalised
-    raw.mkdir(parents=True)
-    for split in ("train", "dev", "test"):
-        (raw / f"{split}.txt").write_text("Ann|joy|I won!\nBob|grumpy|And I lost.\n")
-    command = [sys.executable, "-m", "data_prep.prepare", "--raw-dir", "raw", "--out-dir", "out"]
+    write_toy(tmp_path / "raw/Toy")  # however the folder is capitalised
+    code = (
+        "import sys; from data_prep.prepare import main\n"
+        "from data_prep.experts.offline import respond; from rewards.parse import parse_output\n"
+        "from rewards.labels import corpus_labels\n"
+        "assert main() == 0\n"
+        "said = respond([{'speaker': 'Ann', 'text': 'I got the job.'}], {'name': 'Bob'}, 'toy')\n"
+        "print(parse_output(said, corpus_labels('toy')).last_emotions)"
+    )
+    command = [sys.executable, "-c", code, "--raw-dir", "raw", "--out-dir", "out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = pq.read_table(tmp_path / "out/train.parquet").to_pylist()
     assert [row["data_source"] for row in rows] == ["toy", "toy"]
     assert rows[1]["reward_model"]["ground_truth"]["grumpy"] == 1.0
     assert rows[0]["extra_info"]["labels"] == ["calm", "joy", "grumpy"]
-    code = (
-        "from data_prep.experts.offline import respond; from rewards.parse import parse_output\n"
-        "from rewards.labels import corpus_labels\n"
-        "said = respond([{'speaker': 'Ann', 'text': 'I got the job.'}], {'name': 'Bob'}, 'toy')\n"
-        "print(parse_output(said, corpus_labels('toy')).last_emotions)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert said.stdout.startswith("{'joy': 0.7"), said.stderr
+    assert done.stdout.splitlines()[-1].startswith("{'joy': 0.7")
 
 
 def test_two_folders_of_one_corpus_are_told(tmp_path):
-    import pytest
-
-    from data_prep.corpora import DataError, find_corpora
-
     for name in ("meld", "MELD"):
         (tmp_path / name).mkdir()
     with pytest.raises(DataError, match="MELD and meld are the same corpus"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -12,32 +11,13 @@ import pytest
 
 from data_prep.corpora import find_corpora
 from rewards import labels
+from tests.unit.toy_corpus import MODULE, write_toy
 
-MODULE = '''
-"""A toy corpus of a package of its own."""
-
-from data_prep.corpora.dialogue import Dialogue, Utterance
-from data_prep.corpora.found import SPLITS, one_file_a_split
-
-LABELS = ("calm", "joy", "grumpy")
-LAYOUT = "toy/{train,dev,test}.txt"
-
-
-def find(_, root):
-    return one_file_a_split({split: root / f"{split}.txt" for split in SPLITS}, read_split)
-
-
-def read_split(path, split):
-    lines = (line.split("|") for line in path.read_text().splitlines())
-    turns = tuple(Utterance(str(i), who, text, label) for i, (who, label, text) in enumerate(lines))
-    yield Dialogue("toy", split, f"{split}_0", turns)
-'''
 CODE = """
 import sys
 from data_prep.prepare import main
 from data_prep.rows import read_rows
 from rewards.iou import compute_score
-sys.argv = ["prepare", "--raw-dir", sys.argv[1], "--out-dir", sys.argv[2], "--corpora", "toy"]
 assert main() == 0
 row = read_rows(sys.argv[4] + "/train.parquet")[1]
 said = {"last_emotions": {"grumpy": 1.0}, "my_emotions": {"calm": 1.0}, "my_output": "Oh."}
@@ -46,20 +26,18 @@ print(compute_score(row["data_source"], answer, row["reward_model"]["ground_trut
 """
 
 
-def test_a_package_brings_a_corpus(root, tmp_path):
-    site, raw = tmp_path / "site", tmp_path / "raw/toy"
+def test_a_package_brings_a_corpus(tmp_path, subprocess_env):
+    site = tmp_path / "site"
     about = site / "toy_corpus-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-corpus\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[self_emo.corpora]\ntoy = toy_corpus\n")
     (site / "toy_corpus.py").write_text(MODULE)
-    raw.mkdir(parents=True)
-    for split in ("train", "dev", "test"):
-        (raw / f"{split}.txt").write_text("Ann|joy|I won!\nBob|grumpy|And I lost.\n")
-    paths = {"PYTHONPATH": os.pathsep.join((str(site), str(root)))}
+    write_toy(tmp_path / "raw/toy")
+    arguments = ["--raw-dir", tmp_path / "raw", "--out-dir", tmp_path / "out", "--corpora", "toy"]
     done = subprocess.run(
-        [sys.executable, "-c", CODE, raw.parent, tmp_path / "out"],
-        cwd=tmp_path, env={**os.environ, **paths}, capture_output=True, text=True,
+        [sys.executable, "-c", CODE, *arguments],
+        cwd=site, env=subprocess_env(), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "1.1"

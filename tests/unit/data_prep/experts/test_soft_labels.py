@@ -64,20 +64,16 @@ def test_doubled_braces_are_single_ones(text, found):
 
 
 def test_experts_are_asked_and_gold_labels_stay_where_they_fail(make_prompt_row, tmp_path):
-    server = Server()
-    server.reply = lambda body: (
-        "{'joy': 0.8, 'surprise': 0.2}" if "I won!" in body["messages"][1]["content"] else "{'fear': 1}"
-    )
     rows = [
         make_prompt_row("a", label={"joy": 1.0}),
         make_prompt_row("b", turns=(("Ann", "A {speaker} and {gold}."),), label={"joy": 1.0}),
     ]
-    try:
+    with Server() as server:
+        server.reply = lambda body: (
+            "{'joy': 0.8, 'surprise': 0.2}" if "I won!" in body["messages"][1]["content"] else "{'fear': 1}"
+        )
         settings = Settings((Endpoint("wise", server.url, "m"),), reasks=1, retries=0)
         found, answers = ask_labels(rows, settings, tmp_path)
-    finally:
-        server.http.shutdown()
-        server.http.server_close()
     assert found == {"a": pytest.approx({"joy": 0.8, "surprise": 0.2})}
     assert [reject["name"] for reject in answers.rejects] == ["label:b"]
 

@@ -53,10 +53,8 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("EXPERT_API_KEY", SECRET)
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Server() as server:
+        yield server
 
 
 @pytest.mark.parametrize(

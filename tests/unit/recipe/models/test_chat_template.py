@@ -16,6 +16,7 @@ from recipe.models.weights import ModelError
 from recipe.on_verl.sft_dataset import encode
 from rewards.labels import LABELS
 from rewards.parse import parse_output
+from tests.unit.composed import composed
 
 TEMPLATES = Path(__file__).parent / "templates"
 PROMPT = [{"role": "system", "content": "You are Ann."}, {"role": "user", "content": "Bob: hello there"}]
@@ -192,11 +193,8 @@ def test_the_options_count_towards_the_prompt_s_length(with_template, tmp_path, 
     assert cut(exact, enable_thinking=False) == 1  # the empty block is part of the prompt
 
 
-def test_sft_renders_prompts_with_the_options_of_rl(root):
-    from hydra import compose, initialize_config_dir
-
+def test_sft_renders_prompts_with_the_options_of_rl():
     from recipe.run.sft_config import sft_config
 
-    with initialize_config_dir(str(root / "conf"), version_base=None):
-        config = compose("self_emo", ["+data.apply_chat_template_kwargs.enable_thinking=true"])
+    config = composed("+data.apply_chat_template_kwargs.enable_thinking=true")
     assert sft_config(config.sft).data.apply_chat_template_kwargs == {"enable_thinking": True}

@@ -137,45 +137,37 @@ def test_dr_grpo_is_refused():
 # ---- entry points and platform ----
 
 PROBE = """
-import importlib.metadata, json, sys
-import torch.distributed as dist, torch.distributed.fsdp as fsdp
-original = importlib.metadata.version, dist.init_process_group, fsdp.CPUOffloadPolicy
-import verl
-from verl.plugin.platform import get_platform
-from verl.trainer.ppo.core_algos import get_adv_estimator_fn
-now = importlib.metadata.version, dist.init_process_group, fsdp.CPUOffloadPolicy
-print("PROBE" + json.dumps({
-    "estimator": get_adv_estimator_fn("self_grpo").__module__,
-    "shims": any(name.startswith("recipe.on_verl.platforms.") for name in sys.modules),
-    "changed": [a is not b for a, b in zip(original, now)],
-    "platform": type(get_platform()).__name__,
-    "device": get_platform().device_name,
-}))
+import importlib.metadata, json, os, sys
+import torch.distributed as dist, torch.distributed.fsdp as fsdp, ray, transformers  # most of verl's seconds
+for name, platform in {"cpu": {"VERL_PLATFORM": "cpu"}, "none": {}}.items():
+    if os.fork():
+        assert os.wait()[1] == 0
+        continue
+    os.environ.update(platform)
+    original = importlib.metadata.version, dist.init_process_group, fsdp.CPUOffloadPolicy
+    import verl
+    from verl.plugin.platform import get_platform
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+    now = importlib.metadata.version, dist.init_process_group, fsdp.CPUOffloadPolicy
+    print("PROBE" + json.dumps([name, {
+        "estimator": get_adv_estimator_fn("self_grpo").__module__,
+        "shims": any(name.startswith("recipe.on_verl.platforms.") for name in sys.modules),
+        "changed": [a is not b for a, b in zip(original, now)],
+        "platform": type(get_platform()).__name__,
+        "device": get_platform().device_name,
+    }]), flush=True)
+    os._exit(0)
 """
 
 
 @pytest.fixture(scope="module")
 def probes(root):
-    """What `import verl` alone does in a fresh process, with and without VERL_PLATFORM=cpu."""
+    """What `import verl` alone does in a process without it, with and without VERL_PLATFORM=cpu."""
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     base = {k: v for k, v in os.environ.items() if k != "VERL_PLATFORM"} | {"PYTHONPATH": path}
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, "-c", PROBE],
-            cwd=root,
-            env=base | platform,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name, platform in {"cpu": {"VERL_PLATFORM": "cpu"}, "none": {}}.items()
-    }
-    found = {}
-    for name, process in started.items():
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        found[name] = json.loads(output.split("PROBE")[1])
-    return found
+    done = subprocess.run([sys.executable, "-c", PROBE], cwd=root, env=base, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("PROBE"))
 
 
 def test_importing_verl_registers_the_estimator_and_with_verl_platform_cpu_the_platform(probes):

@@ -6,14 +6,13 @@ import json
 import socket
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data_prep.rows import write_rows
 from recipe.models import tiny
 from recipe.pages import chat
-from recipe.run.shortcuts import CONF
 from rewards.labels import known_corpora
+from tests.unit.composed import composed
 from tests.unit.expert_server import Server
 
 
@@ -21,8 +20,7 @@ from tests.unit.expert_server import Server
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chat") / "model"
     tiny.make_tiny(["Alex: I lost my keys again.", "You are Mira. Labels: neutral."], folder, 1)
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose("self_emo", overrides=["hardware=cpu", "data.max_prompt_length=160"])
+    config = composed("hardware=cpu", "data.max_prompt_length=160")
     return chat.Checkpoint("tiny", str(folder), config, [{"name": "Mira", "profile": "Plain-spoken."}])
 
 

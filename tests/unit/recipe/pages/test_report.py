@@ -1,4 +1,4 @@
-"""The page of a run: what stands on it, what a broken run says, and that a browser can use it."""
+"""The page of a run: what stands on it."""
 
 from __future__ import annotations
 
@@ -6,37 +6,17 @@ import html
 import json
 import re
 import shutil
-import subprocess
-from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 from recipe.evaluation.gold_probability import gold_probability
 from recipe.evaluation.measures import MEASURES
 from recipe.evaluation.results import MEASURE_NAMES, read_evaluation, read_summaries
 from recipe.evaluation.rl_stages import groups_of, read_rl_stages
-from recipe.pages import clusters as persona_table
 from recipe.pages import report
 from recipe.pages.report import print_results, step_parts, write_report
 from recipe.pages.rollout_browser import shown_groups
-from recipe.run.files import run_folder
 from recipe.run.table12 import against_paper
-from tests.unit.fake_run import make_run, without_a_model
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    folder = make_run(tmp_path_factory.mktemp("runs") / "fake")
-    with pytest.MonkeyPatch.context() as patch:
-        without_a_model(patch)
-        persona_table.write(folder / "data", folder, folder, None)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def page(run) -> str:
-    return write_report(run).read_text(encoding="utf-8")
 
 
 def test_the_page_stands_alone_and_starts_with_the_headline_table(page):
@@ -88,17 +68,6 @@ def test_the_page_takes_rewards_apart(run, page):
 
 def test_tests_on_the_page_permute_dialogues(page):
     assert "McNemar" not in page and "p of permutations of whole dialogues" in page
-
-
-def test_what_the_reader_found_is_kept_beside_the_records(tmp_path, run, monkeypatch):
-    kept = shutil.copytree(run, tmp_path / "kept")
-    write_report(kept)
-    monkeypatch.setattr(report.gains_section, "readers", lambda rows: pytest.fail("trained once more"))
-    before = write_report(kept).read_text()
-    assert "Cohen" in before
-    (kept / "data/train.parquet").unlink()  # an older run that has kept no training prompts
-    (kept / "eval/rl/own_emotions.json").unlink()
-    assert "Cohen" not in write_report(kept).read_text()
 
 
 def test_a_collapse_stands_on_the_page(tmp_path, run):
@@ -158,56 +127,6 @@ def test_groups_on_the_page(run):
     kept = {row["response"] for row in rows if (row["response_from"] or {}).get("iteration") == 2}
     assert {r["response"] for r in entered} == kept
     assert any(r["think"] and r["rest"].startswith("{") for r in everything[0]["rollouts"])
-
-
-def test_an_older_run_is_shown_too(tmp_path, run):
-    """Its summaries lack what was added later; without records there is nothing to add."""
-    old = shutil.copytree(run, tmp_path / "old")
-    for path in old.glob("eval/*/summary.json"):
-        table = json.loads(path.read_text())
-        path.write_text(
-            json.dumps({c: {k: row[k] for k in ("n", *MEASURES, "reasons")} for c, row in table.items()})
-        )
-    records = read_evaluation(old, "records")
-    assert read_summaries(old, records) == read_summaries(run, records)
-    for path in old.glob("eval/*/records.json"):
-        path.unlink()
-    (old / "versions.json").unlink()
-    shutil.rmtree(old / "iter_1")
-    shutil.rmtree(old / "iter_2")
-    page = write_report(old).read_text()
-    assert "No checkpoint has been scored with records" in page and "No RL stage has rollouts" in page
-    assert "after cold start" in page and "now (the run kept none)" in page
-
-
-def test_a_run_that_has_scored_nothing_yet_has_a_page(tmp_path, run):
-    young = shutil.copytree(run, tmp_path / "young")
-    for name in ("eval", "iter_0", "iter_1", "iter_2"):
-        shutil.rmtree(young / name)
-    page = write_report(young).read_text()
-    assert "Unfinished: no score yet" in page and "No RL stage has rollouts" in page
-
-
-def test_what_is_broken_is_named(tmp_path, run):
-    broken = shutil.copytree(run, tmp_path / "broken")
-    (broken / "iter_2/rl/rollouts/step_000006.parquet").write_bytes(b"half")
-    (broken / "iter_1/rl/train.parquet").unlink()
-    stages = read_rl_stages(broken)
-    assert "step_000006.parquet cannot be read" in stages[1].problems[0] and len(stages[1].groups) == 5 * 6
-    assert stages[0].problems == ["iter_1/rl has no train.parquet, so no rollout is shown"]
-    (broken / "eval/rl/summary.json").write_text("{")
-    with pytest.raises(ValueError, match="eval/rl/summary.json: no JSON"):
-        write_report(broken)
-    with pytest.raises(ValueError, match="nowhere: no run"):
-        run_folder(str(tmp_path / "nowhere"))
-
-
-def test_rollouts_of_another_run_are_refused(tmp_path, run):
-    mixed = shutil.copytree(run, tmp_path / "mixed")
-    rows = pq.read_table(mixed / "iter_1/rl/train.parquet")
-    pq.write_table(rows.slice(0, 1), mixed / "iter_1/rl/train.parquet")
-    with pytest.raises(ValueError, match="is not in iter_1/rl/train.parquet"):
-        read_rl_stages(mixed)
 
 
 def test_the_warning_stands_on_the_page(tmp_path, run, monkeypatch):
@@ -303,36 +222,6 @@ def test_the_page_says_what_a_run_cost(tmp_path, run, page):
     assert "8.00 GPU-hours: 20.00 dollars." in write_report(paid).read_text()
 
 
-def test_what_is_missing_or_broken_is_said_and_the_rest_is_shown(run, tmp_path, capsys):
-    hurt = shutil.copytree(run, tmp_path / "hurt")
-    assert not any(stage.problems for stage in read_rl_stages(hurt))
-    (hurt / "eval/rl/records.json").unlink()
-    (hurt / "iter_1/rl/counts.json").write_text('{"steps": 9}')
-    steps = len(list((hurt / "iter_1/rl/rollouts").glob("step_*.parquet")))
-    (hurt / "judge/cold_rl").mkdir(parents=True)
-    (hurt / "judge/cold_rl/summary.json").write_text("{")
-    metrics = hurt / "iter_1/rl/metrics.jsonl"
-    metrics.write_text(metrics.read_text()[:-20])  # half of the last step's
-    summary = json.loads((hurt / "eval/rl/summary.json").read_text())
-    summary["avg"]["valid"] = 0.25
-    (hurt / "eval/rl/summary.json").write_text(json.dumps(summary))
-    text = html.unescape(write_report(hurt).read_text())
-    said = capsys.readouterr().err
-    for words in (
-        "eval/rl/records.json is missing, and with it the intervals and tests of it: delete eval/rl and",
-        f"iter_1/rl/rollouts lacks {9 - steps} of 9 steps; the others are shown",
-        "judge/cold_rl/summary.json: no JSON",
-        "make judge writes it again",
-        "after RL: 25% of the test answers keep the rule, the others earn nothing",
-        "iter_1/rl has no metrics of step 6, 7, 8, 9: it was ended between the step's checkpoint and its",
-        "iter_1/rl/metrics.jsonl: 1 broken line(s), which a kill leaves, are left out",
-    ):
-        assert words in text and words in said
-    (hurt / "state.json").write_text("{")
-    with pytest.raises(ValueError, match=r"hurt/state.json: no JSON .*; write {\"steps\": {}} to it"):
-        write_report(hurt)
-
-
 def test_judged_pairs_are_shown_with_the_judges_reasoning(run, tmp_path):
     judged = shutil.copytree(run, tmp_path / "judged")
     folder = judged / "judge/early_1_late_1"
@@ -376,83 +265,6 @@ def test_parts_of_a_step_are_means_without_the_first():
     parts = step_parts(entries)
     assert parts == {"generation and reward": 3.0, "checkpoints": 1.0, "everything else": 1.0}
     assert step_parts(entries[:1]) == {} == step_parts([])
-
-
-# ---- in a browser ----
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to open the page in")
-
-
-def dumped(path: Path, fragment: str = "") -> str:
-    """The page's DOM after its script has run; fails on anything that the script complains about."""
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
-            "--virtual-time-budget=5000", "--dump-dom", f"file://{path}{fragment}",
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not complaints, complaints
-    return done.stdout
-
-
-def shown(dom: str) -> list[tuple[dict[str, str], list[dict[str, str]]]]:
-    """The groups that a DOM does not hide, with the rollouts that it does not hide."""
-    found = []
-    for group in re.split(r'(?=<details class="group")', dom)[1:]:
-        tag = group[: group.index(">")]
-        rollouts = [
-            dict(re.findall(r'data-(\w+)="([^"]*)"', tag)) | {"text": text}
-            for tag, text in re.findall(r'(<div class="rollout[^>]*>)(.*?)</div>', group, flags=re.S)
-            if "hidden" not in tag
-        ]
-        if "hidden" not in tag:
-            found.append((dict(re.findall(r'data-(\w+)="([^"]*)"', tag)), rollouts))
-    return found
-
-
-@needs_browser
-def test_the_filters_work_in_a_browser(run, page):
-    everything = shown(page)
-    rollouts = sum(len(r) for _, r in everything)
-    assert len(everything) == page.count('<details class="group"') > 20 and rollouts == 4 * len(everything)
-    dom = dumped(run / "report.html", "#corpus=meld&valid=0")
-    some = shown(dom)
-    assert some and {group["corpus"] for group, _ in some} == {"meld"}
-    assert {r["valid"] for _, part in some for r in part} == {"0"}
-    expected = [r for g, part in everything if g["corpus"] == "meld" for r in part if r["valid"] == "0"]
-    assert sum(len(part) for _, part in some) == len(expected)
-    assert f"{len(expected)} rollouts of {len(some)} prompts</output>" in dom
-    best = shown(dumped(run / "report.html", "#step=iter_1%2Frl%2F2&best=1&q=ZOË"))
-    expected = [
-        r for g, part in everything if g["step"] == "iter_1/rl/2" for r in part
-        if r["best"] == "1" and "zoë" in r["text"].lower()
-    ]  # fmt: skip
-    assert sum(len(part) for _, part in best) == len(expected) > 0
-
-
-@needs_browser
-def test_the_page_fits_a_phone(run, page, tmp_path):
-    """In a frame of 390 pixels the page, all of it unfolded, is not wider than the frame."""
-    measure = (
-        "<script>addEventListener('load', () => setTimeout(() => {"
-        "const page = document.querySelector('iframe').contentDocument.documentElement;"
-        "page.querySelectorAll('details').forEach((details) => { details.open = true; });"
-        "document.title = 'width ' + page.scrollWidth;}, 500))</script>"
-    )
-    (tmp_path / "report.html").write_text(page)
-    (tmp_path / "phone.html").write_text(f'<iframe src="report.html" width=390 height=800></iframe>{measure}')
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--allow-file-access-from-files",
-            "--virtual-time-budget=5000", "--dump-dom", f"file://{tmp_path}/phone.html",
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    (width,) = re.findall(r"<title>width (\d+)</title>", done.stdout)
-    assert int(width) <= 390
 
 
 def test_a_file_holds_its_groups(run):

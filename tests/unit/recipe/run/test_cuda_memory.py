@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from recipe.run.cuda_memory import halved, with_less_memory
 from recipe.run.process import StageError
-from recipe.run.shortcuts import CONF
+from tests.unit.composed import composed
 
 OUT = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.64 GiB."
 
 
 @pytest.fixture(scope="module")
 def paper():
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("self_emo", ["model=qwen3-8b", "experiment=paper", "hardware=8gpu"])
+    return composed("model=qwen3-8b", "experiment=paper", "hardware=8gpu")
 
 
 class Stage:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from recipe.run import gpu_checks
 from recipe.run.gpu_checks import (
@@ -24,7 +22,7 @@ from recipe.run.gpu_checks import (
     probe,
     settle,
 )
-from recipe.run.shortcuts import CONF
+from tests.unit.composed import composed
 
 H100 = Gpu("NVIDIA H100", 79 * GIB, int(79.6 * GIB))
 FLASH, BARE = Machine(flash_attention="2.8.3"), Machine(no_flash_attention="No module named 'flash_attn'")
@@ -32,14 +30,8 @@ ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 ULYSSES = "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2"
 
 
-@cache
-def _composed(overrides: tuple[str, ...]):
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("self_emo", ["model=qwen3-8b", *overrides])
-
-
 def paper(*overrides: str, hardware: str = "8gpu"):
-    return _composed(("experiment=paper", f"hardware={hardware}", *overrides)).copy()
+    return composed("model=qwen3-8b", "experiment=paper", f"hardware={hardware}", *overrides)
 
 
 def attention(config) -> str | None:

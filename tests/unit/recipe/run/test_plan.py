@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from data_prep.corpora import SPLITS, read_corpora
 from recipe.run.plan import count_rows, main, render
@@ -19,19 +17,13 @@ from recipe.run.plan_memory import (
     memory,
     micro_batch_tokens,
 )
-from recipe.run.shortcuts import CONF
+from tests.unit.composed import composed as composed_of
 from tests.unit.samples import SAMPLES
-
-
-@cache
-def _composed(overrides: tuple[str, ...]):
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("self_emo", list(overrides))
 
 
 def composed(*overrides: str, model: str = "qwen3-8b", experiment: str = "paper", hardware: str = "8gpu"):
     groups = (f"model={model}", f"experiment={experiment}", f"hardware={hardware}")
-    return _composed((*groups, *overrides)).copy()
+    return composed_of(*groups, *overrides)
 
 
 QWEN3_8B = 36 * (4096 * 128 * (32 + 8 + 8 + 32) + 3 * 4096 * 12288) + 2 * 151936 * 4096

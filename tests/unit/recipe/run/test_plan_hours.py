@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from recipe.run.plan import architecture
 from recipe.run.plan_hours import pair, phases, step_seconds
 from recipe.run.roofline import floors
-from recipe.run.shortcuts import CONF
+from tests.unit.composed import composed as composed_of
 
 N = 36 * (4096 * 128 * (32 + 8 + 8 + 32) + 3 * 4096 * 12288) + 2 * 151936 * 4096  # Qwen3-8B
 PEAK = 8 * 989e12
@@ -21,8 +20,7 @@ NO_BREAKS = ("trainer.test_freq=-1", "trainer.save_freq=-1", "trainer.val_before
 
 
 def composed(*overrides: str):
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("self_emo", ["model=qwen3-8b", "experiment=paper", "hardware=8gpu", *overrides])
+    return composed_of("model=qwen3-8b", "experiment=paper", "hardware=8gpu", *overrides)
 
 
 def rl_step(steps_prompts: int = 64) -> float:

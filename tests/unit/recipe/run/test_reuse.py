@@ -7,14 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from data_prep.rows import write_rows
 from recipe.models import tiny
 from recipe.run import manifest, reuse, training
 from recipe.run.run import Run
-from recipe.run.shortcuts import CONF
 from recipe.steps import rl, sft
+from tests.unit.composed import composed
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +48,8 @@ def make_run(tmp_path, monkeypatch, make_prompt_row, weights):
         prompts = [make_prompt_row(str(i)) | {"response": "<think>a</think>{}"} for i in range(rows)]
         write_rows(prompts, folder / "iter_0/buffer/buffer.parquet")
         write_rows([make_prompt_row("dev")], folder / "data/dev.parquet")
-        with initialize_config_dir(str(CONF), version_base=None):
-            config = compose(
-                "self_emo",
-                overrides=[
-                    f"run.name={name}",
-                    "data.max_prompt_length=192",
-                    "data.train_batch_size=16",
-                    *overrides,
-                ],
-            )
+        values = (f"run.name={name}", "data.max_prompt_length=192", "data.train_batch_size=16")
+        config = composed(*values, *overrides)
         return Run(config, folder)
 
     return make, done

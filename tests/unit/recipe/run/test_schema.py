@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf, open_dict
 
 from recipe.run.flatten import plain
 from recipe.run.preflight import PreflightError, check_types
 from recipe.run.schema import Schema
-from recipe.run.shortcuts import CONF
+from tests.unit.composed import composed
 
 
 @pytest.fixture(scope="module")
 def default():
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("self_emo", overrides=["hardware=cpu"])
+    return composed("hardware=cpu")
 
 
 @pytest.fixture

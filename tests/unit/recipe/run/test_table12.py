@@ -8,7 +8,6 @@ from itertools import cycle, product
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from recipe.models import weights
@@ -17,6 +16,7 @@ from recipe.run.flatten import flatten
 from recipe.run.preflight import PreflightError
 from recipe.run.shortcuts import CONF
 from recipe.run.table12 import against_paper
+from tests.unit.composed import composed
 
 #: All rows of Table 12 but model.path, in the table's order (left column, then right), at the paths
 #: where veRL reads them; the table leaves out `actor_rollout_ref` and, in three rows, `data`.
@@ -52,11 +52,6 @@ HEADS = {
     "any": (32, 8), "qwen3-1.7b": (16, 8), "qwen3-4b": (32, 8), "qwen3-8b": (32, 8),
     "smollm2-135m": (9, 3), "tiny": (4, 2),
 }  # fmt: skip
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose("self_emo", overrides=list(overrides))
 
 
 @pytest.mark.parametrize(("model", "path"), [("qwen3-4b", "Qwen/Qwen3-4B"), ("qwen3-8b", "Qwen/Qwen3-8B")])

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from recipe.models import hub
 from recipe.models.hub import Fetched
 from recipe.run.run import Run
-from recipe.run.shortcuts import CONF
 from recipe.steps import base
+from tests.unit.composed import composed
 
 
 @pytest.mark.parametrize("address", [None, "head:6379"])
@@ -29,8 +28,7 @@ def test_a_model_of_the_hub_is_fetched_and_its_revision_kept(tmp_path, monkeypat
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    with initialize_config_dir(str(CONF), version_base=None):
-        run = Run(compose("self_emo", ["model=any", "base.name=m", "base.path=owner/m"]), tmp_path / "run")
+    run = Run(composed("model=any", "base.name=m", "base.path=owner/m"), tmp_path / "run")
     run.do("base", base.make)
     target = tmp_path / "run/base.files" if address else None
     assert asked == [("owner/m", target)] and run.base == (target or tmp_path / "cache")

@@ -6,7 +6,6 @@ import json
 import shutil
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from data_prep.rows import write_rows
 from recipe.models import tiny
@@ -14,8 +13,8 @@ from recipe.run import run as run_module
 from recipe.run import training
 from recipe.run.process import WorkerLostError
 from recipe.run.run import Run
-from recipe.run.shortcuts import CONF
 from recipe.steps import rl
+from tests.unit.composed import composed
 from tests.unit.recipe.run.test_checkpoints import checkpoint
 
 
@@ -43,11 +42,7 @@ def test_steps_that_were_asked_for_have_epochs_enough(
     write_rows([make_prompt_row(str(i)) for i in range(prompts)], tmp_path / "iter_0/buffer/buffer.parquet")
     write_rows([make_prompt_row("dev")], tmp_path / "data/dev.parquet")
     shutil.copytree(tmp_path / "base/model", tmp_path / "iter_0/sft/model")
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = compose(
-            "self_emo",
-            overrides=["data.train_batch_size=10", "data.max_prompt_length=192", *override.split()],
-        )
+    config = composed("data.train_batch_size=10", "data.max_prompt_length=192", *override.split())
     work = tmp_path / "iter_1/rl.work"
     work.mkdir(parents=True)
     rl.train(Run(config, tmp_path), work, 1)
@@ -64,8 +59,7 @@ def test_a_model_that_was_taken_is_not_trained_again(tmp_path, monkeypatch):
     """A stage that was ended between taking its model and its commit."""
     monkeypatch.setattr(training, "run_stage", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(training.reuse, "fingerprint", lambda *_: {})
-    with initialize_config_dir(str(CONF), version_base=None):
-        run = Run(compose("self_emo"), tmp_path)
+    run = Run(composed(), tmp_path)
     (tmp_path / "model").mkdir()
     (tmp_path / "checkpoints/global_step_1").mkdir(parents=True)
     training.train_stage(run, "rl", run.config, tmp_path, tmp_path, 6)
@@ -73,8 +67,7 @@ def test_a_model_that_was_taken_is_not_trained_again(tmp_path, monkeypatch):
 
 
 def test_a_stage_that_lost_a_node_waits_for_another(tmp_path, monkeypatch, capsys):
-    with initialize_config_dir(str(CONF), version_base=None):
-        run = Run(compose("self_emo", overrides=["trainer.nnodes=2"]), tmp_path)
+    run = Run(composed("trainer.nnodes=2"), tmp_path)
     tried, waited = [], []
     monkeypatch.setattr(run_module, "check_cluster", lambda *asked: waited.append(asked))
 
@@ -94,8 +87,7 @@ def test_a_stage_that_lost_a_node_waits_for_another(tmp_path, monkeypatch, capsy
 
 
 def test_a_stage_is_not_tried_for_ever(tmp_path):
-    with initialize_config_dir(str(CONF), version_base=None):
-        run = Run(compose("self_emo", overrides=["run.retries=1"]), tmp_path)
+    run = Run(composed("run.retries=1"), tmp_path)
     tried = []
 
     def work_on() -> None:
@@ -117,8 +109,7 @@ def test_an_interrupted_rl_stage_says_where_it_goes_on(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(training, "run_stage", run_stage)
     monkeypatch.setattr(training.reuse, "fingerprint", lambda *_: {})
-    with initialize_config_dir(str(CONF), version_base=None):
-        run = Run(compose("self_emo"), tmp_path)
+    run = Run(composed(), tmp_path)
     checkpoint(tmp_path / "rl.work/checkpoints", 2)
     (tmp_path / "rl.work/checkpoints/latest_checkpointed_iteration.txt").write_text(
         ""
@@ -135,8 +126,7 @@ def test_what_is_trained_is_not_trained_again(tmp_path, monkeypatch):
     """Ended after the last step's checkpoint, or after the model was taken from it and before the commit."""
     monkeypatch.setattr(training, "run_stage", lambda *_, **__: pytest.fail("trained once more"))
     monkeypatch.setattr(training.reuse, "fingerprint", lambda *_: {})
-    with initialize_config_dir(str(CONF), version_base=None):
-        run = Run(compose("self_emo"), tmp_path)
+    run = Run(composed(), tmp_path)
     work = tmp_path / "rl.work"
     checkpoint(work / "checkpoints", 6)
     training.train_stage(run, "rl", run.config, work, tmp_path, 6)

@@ -8,7 +8,6 @@ import shutil
 from contextlib import contextmanager, nullcontext
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data_prep.experts.client import ExpertError
@@ -17,8 +16,8 @@ from recipe.models import self_expert, tiny
 from recipe.models.serve import ServeError
 from recipe.run.process import StageError
 from recipe.run.run import Run
-from recipe.run.shortcuts import CONF
 from recipe.steps import data, seed
+from tests.unit.composed import composed
 from tests.unit.expert_server import SECRET, Server
 
 
@@ -42,11 +41,9 @@ def reply(body: dict) -> str:
 def server(monkeypatch, tmp_path):
     monkeypatch.setenv("EXPERT_API_KEY", SECRET)
     monkeypatch.setenv("SELF_EMO_CACHE", str(tmp_path / "cache"))
-    server = Server()
-    server.reply = reply
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Server() as server:
+        server.reply = reply
+        yield server
 
 
 def test_personas_and_responses_of_an_expert_reach_the_buffer(server, tmp_path, capsys):
@@ -114,8 +111,7 @@ def test_the_base_model_as_its_own_expert(server, tmp_path, monkeypatch, capsys)
         "samples={train: 300, dev: 60, test: 90, seed: 1}", "corpora=[meld]", "train_rows=30", "dev_rows=5",
         "test_rows=4", "flywheel.cold_start_rows=20",
     ]  # fmt: skip
-    with initialize_config_dir(str(CONF), version_base=None):
-        run = Run(compose("self_emo", overrides), tmp_path / "run")
+    run = Run(composed(*overrides), tmp_path / "run")
     server.reply = lambda body: soft_label(body) or reply(body)
     run.do("data", data.make)
     run.do("iter_0/buffer", seed.fill)
@@ -156,8 +152,7 @@ def test_a_base_model_that_can_write_no_persona_does_without(server, tmp_path, m
         "expert=self", "model=any", "base.name=mine", f"base.path={tmp_path / 'model'}", "labels.kind=expert",
         "samples={train: 60, dev: 60, test: 60, seed: 1}", "corpora=[meld]", "expert.reasks=0",
     ]  # fmt: skip
-    with initialize_config_dir(str(CONF), version_base=None):
-        run = Run(compose("self_emo", overrides), tmp_path / "run")
+    run = Run(composed(*overrides), tmp_path / "run")
     server.reply = lambda body: "I cannot."
     run.do("data", data.make)
     assert "personas: 0 answers" in capsys.readouterr().out
