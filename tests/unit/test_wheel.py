@@ -122,7 +122,7 @@ def test_the_default_configuration_composes(installed):
 
 
 def test_the_sample_dialogues_are_prepared(installed, tmp_path):
-    installed("-m", "data_prep.prepare", "--out-dir", tmp_path)
+    installed("-m", "data_prep.prepare", "--out-dir", tmp_path, "--corpora", "meld")
     assert all((tmp_path / name).is_file() for name in ("train.parquet", "test.parquet", "data_card.html"))
 
 

@@ -40,18 +40,12 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_without_a_gpu_it_refuses_in_a_line(root, subprocess_env):
-    done = subprocess.run(
-        [sys.executable, "-m", "recipe.smoke_gpu"],
-        cwd=root,
-        env=subprocess_env(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1 and done.stdout == ""
-    assert (
-        done.stderr.startswith("error: make smoke-gpu needs an NVIDIA GPU") and done.stderr.count("\n") == 1
-    )
+def test_without_a_gpu_it_refuses_in_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(smoke_gpu.gpu_checks, "probe", smoke_gpu.gpu_checks.Machine)
+    assert smoke_gpu.main() == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: make smoke-gpu needs an NVIDIA GPU") and said.err.count("\n") == 1
 
 
 def test_a_good_run_has_its_table_and_nothing_wrong(run):
