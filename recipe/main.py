@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from data_prep.disk import in_words
-from data_prep.masking import masked_words
+from data_prep.masking import is_secret, masked_words
 from recipe.run.flatten import flatten
 from recipe.run.shortcuts import CONF, expand
 
@@ -60,6 +60,9 @@ def explain(error: HydraException) -> str:
     """
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if not unknown:
+        name = str(getattr(error, "override", "")).partition("=")[0]
+        if is_secret(name.rpartition(".")[2]):  # Hydra repeats a part of the value
+            return f"{name}: its value cannot be read; put it in quotes of its own"
         return masked_words(" ".join(str(error).split("Config search path")[0].split()))
     with hydra.initialize_config_dir(str(CONF), version_base=None):
         known = flatten(OmegaConf.to_container(hydra.compose("self_emo")))

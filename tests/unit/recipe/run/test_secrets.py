@@ -161,12 +161,15 @@ def test_a_failed_start_tells_and_leaves_no_credential(monkeypatch, tmp_path, ca
     assert not any("planted" in path.read_text() for path in left)
 
 
-def test_a_slip_on_the_command_line_is_shown_without_its_credential():
+@pytest.mark.parametrize(
+    "word", ["+env.HF_TOKEN={planted", "++env.HF_TOKEN='planted", "env.HF_TOKEN=planted"]
+)
+def test_a_slip_on_the_command_line_is_shown_without_its_credential(word):
     from recipe.main import explain
 
     with (
         pytest.raises(HydraException) as caught,
         initialize_config_dir(str(CONF), version_base=None),
     ):
-        compose("self_emo", ["+env.HF_TOKEN={planted"])
+        compose("self_emo", [word])
     assert "HF_TOKEN" in explain(caught.value) and "planted" not in explain(caught.value)
