@@ -30,8 +30,8 @@ def resolve(path: str) -> str:
         return str(folder.resolve())
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise ModelError(
-            f"MODEL={path!r} is neither a known model (tiny, SmolLM2-135M, Qwen3-4B, Qwen3-8B), nor a "
-            "folder, nor a hub id of the form owner/name"
+            f"MODEL={path!r} is neither a known model (tiny, SmolLM2-135M, Qwen3-1.7B, Qwen3-4B, Qwen3-8B), "
+            "nor a folder, nor a hub id of the form owner/name"
         )
     hub.check(path)
     return path

@@ -25,7 +25,8 @@ def run_folder(name: str) -> Path:
     Raises:
         ValueError: it is no run.
     """
-    folder = Path(name) if Path(name).is_dir() else Path("runs") / name
+    below = Path("runs") / name
+    folder = Path(name) if Path(name).is_dir() and not (below / "state.json").is_file() else below
     for needed in ("state.json", "config.yaml"):
         if not (folder / needed).is_file():
             raise ValueError(f"{folder}: no run, there is no {needed}; `ls runs` shows the runs")

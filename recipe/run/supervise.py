@@ -12,7 +12,6 @@ itself, of one that has imported what the module needs (`recipe.on_verl.warm`), 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import fcntl
@@ -177,10 +176,8 @@ def _run_module(command: list[str], environment: Mapping[str, str] | None) -> No
     os.environ.update(environment or {})
     tempfile.tempdir = None  # to be found anew in this environment
     sys.argv = list(command)
-    try:
-        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
-    finally:
-        atexit._run_exitfuncs()
+    # No exit handler runs: a stage closes what it opens, and what it leaves is ended and removed here.
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

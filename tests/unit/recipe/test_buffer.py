@@ -208,7 +208,8 @@ def test_the_first_buffer_s_draws_are_recorded(tmp_path, make_prompt_row):
         "prompts": {"dir": "compact"},
         "expert": {"kind": "offline"},
         "run": {"seed": 3},
-        "flywheel": {"mix": {"original": 6, "self_play": 5}, "cold_start_rows": 2},
+        "flywheel": {"mix": {"original": 6, "self_play": 5}, "cold_start_rows": 2, "min_reward": 0.4},
+        "sft": {"data": {"train_batch_size": 2}},
     }
     rows = [make_prompt_row(f"p{i}", turns=(("Ann", f"Line {i}."),)) for i in range(9)]
     write_rows(rows, tmp_path / "data/train.parquet")
