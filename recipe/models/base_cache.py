@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -35,8 +34,7 @@ def place(texts: Iterable[str], more_texts: Iterable[str], settings: Any) -> Pat
 
 def take(kept: Path, work: Path) -> bool:
     """Copy the model at ``kept`` and its losses into ``work``; False if there is none, or not as it was."""
-    digests = read_json(kept / _DIGESTS, {})
-    if not digests or any(_digest(kept / name) != found for name, found in digests.items()):
+    if not _whole(kept):
         return False
     shutil.rmtree(work / _MODEL, ignore_errors=True)
     shutil.copytree(kept / _MODEL, work / _MODEL)
@@ -55,12 +53,19 @@ def keep(work: Path, kept: Path) -> None:
         (part / _DIGESTS).write_text(json.dumps(digests))
 
     try:
-        shutil.rmtree(kept, ignore_errors=True)  # not as it was, else it had been taken
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_folder(kept, copy)
+        if not _whole(kept):  # else another run has made it meanwhile, and may be reading it
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_folder(kept, copy)
     except OSError as error:
-        print(f"note: the base is not kept for the next run: {os.strerror(error.errno or 0)}", flush=True)
+        print(f"note: the base is not kept for the next run: {error.strerror or error}", flush=True)
 
 
-def _digest(path: Path) -> str | None:
-    return sha256(path) if path.is_file() else None
+def _whole(kept: Path) -> bool:
+    try:
+        digests = read_json(kept / _DIGESTS, {})
+    except ValueError:  # cut off; the model is made anew and kept again
+        return False
+    return bool(digests) and all(
+        (kept / name).is_file() and sha256(kept / name) == found for name, found in digests.items()
+    )

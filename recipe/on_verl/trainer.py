@@ -177,6 +177,13 @@ def _as_list(column: Any) -> list[Any]:
     return [getattr(item, "data", item) if not hasattr(item, "shape") else item for item in column]
 
 
+def _group_replica() -> Any:
+    """Imports vLLM, so where it is asked for and not before, as veRL's own entry of the registry does."""
+    from recipe.on_verl.group_server import GroupReplica
+
+    return GroupReplica
+
+
 @ray.remote
 class SelfEmoTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
     """veRL's task runner, in whose process the synchronous trainer is ours."""
@@ -187,9 +194,9 @@ class SelfEmoTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
         from verl.workers.rollout.replica import RolloutReplicaRegistry
 
-        from recipe.on_verl.group_server import GroupReplica
-
         TRAINER_REGISTRY["sync"] = SelfEmoTrainer
-        if config.actor_rollout_ref.rollout.agent.agent_loop_manager_class:  # ours, which asks for groups
-            RolloutReplicaRegistry.register("vllm", lambda: GroupReplica)
+        if (
+            config.actor_rollout_ref.rollout.agent.agent_loop_manager_class
+        ):  # not veRL's own: ours asks for groups
+            RolloutReplicaRegistry.register("vllm", _group_replica)
         super().run(config)

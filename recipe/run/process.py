@@ -77,8 +77,9 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
         log.open("ab") as output,
         tqdm(total=total, initial=done, desc=f"  {stage}", unit=unit, **bar_style()) as bar,
     ):
-        variables = environment() | secrets_of(settings)
-        if python := warm_start.python(settings, environment(), output):
+        inherited = environment()
+        variables = inherited | secrets_of(settings)
+        if python := warm_start.python(settings, inherited, output):
             command = [python, *supervised, "--fork", "--", *module]
         else:
             command = [sys.executable, *supervised, "--", sys.executable, "-m", *module]

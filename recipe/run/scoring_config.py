@@ -21,24 +21,14 @@ from recipe.run.shortcuts import CONF
 
 #: Nodes and settings of a run that decide what its checkpoints are asked, and on what.
 _TAKEN = (
-    *(
-        "base",
-        "corpora",
-        "raw_dir",
-        "samples",
-        "personas",
-        "decontaminate",
-        "prompts",
-        "flywheel",
-        "evaluate",
-    ),
-    *("train_rows", "dev_rows", "test_rows", "profile", "env", "cluster.num_cpus", "cluster.num_gpus"),
+    "base", "corpora", "raw_dir", "samples", "personas", "decontaminate", "prompts", "flywheel", "evaluate",
+    "train_rows", "dev_rows", "test_rows", "profile", "env", "cluster.num_cpus", "cluster.num_gpus",
     *(f"run.{name}" for name in ("name", "seed", "retries", "patience", "rejoin")),
     *(f"data.{name}" for name in ("max_prompt_length", "max_response_length", "apply_chat_template_kwargs")),
     *(f"trainer.{name}" for name in ("device", "n_gpus_per_node", "nnodes")),
     *(f"actor_rollout_ref.rollout.{name}" for name in ("dtype", "enforce_eager", "gpu_memory_utilization")),
     *(f"actor_rollout_ref.rollout.{n}" for n in ("tensor_model_parallel_size", "max_num_batched_tokens")),
-)
+)  # fmt: skip
 #: Of the nodes above those that hold names of others' choice.
 _FREE = ("data.apply_chat_template_kwargs",)
 _ABSENT = object()
@@ -58,7 +48,7 @@ def scoring_config(folder: Path) -> DictConfig:
     for name in _TAKEN:
         try:
             value = OmegaConf.select(own, name, default=_ABSENT)
-            value = OmegaConf.to_container(value, resolve=True) if _is_node(value) else value
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         except OmegaConfBaseException as error:
             raise ValueError(f"{folder / 'config.yaml'}: {str(error).splitlines()[0]}") from None
         if value is _ABSENT:
@@ -99,12 +89,8 @@ def _whom(expert: Any) -> Any:
     ]
 
 
-def _is_node(value: Any) -> bool:
-    return OmegaConf.is_config(value)
-
-
 def _over(today: Any, value: Any) -> Any:
     """A run's settings on today's, without those that there are no more."""
-    if not isinstance(value, dict) or not _is_node(today) or not today:
+    if not isinstance(value, dict) or not OmegaConf.is_config(today) or not today:
         return value
     return {**plain(today, resolve=False), **{k: _over(today[k], v) for k, v in value.items() if k in today}}

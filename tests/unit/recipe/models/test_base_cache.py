@@ -69,3 +69,16 @@ def test_a_cache_that_cannot_be_written_costs_only_the_next_run_its_base(made, t
     (tmp_path / "cache").write_text("a file")
     assert (made("one") / "model/model.safetensors").exists()
     assert "note: the base is not kept for the next run: " in capsys.readouterr().out
+
+
+def test_what_another_run_has_kept_meanwhile_stays(made, tmp_path):
+    """It may be reading it; and half a list of checksums is no error of a run."""
+    first = made("one")
+    (kept,) = (tmp_path / "cache/bases").iterdir()
+    before = (kept / "model/model.safetensors").stat().st_ino
+    base_cache.keep(first, kept)
+    assert (kept / "model/model.safetensors").stat().st_ino == before
+    (kept / "digests.json").write_text('{"model/mo')
+    assert not base_cache.take(kept, first)
+    base_cache.keep(first, kept)
+    assert base_cache.take(kept, first)

@@ -59,6 +59,15 @@ def processes(folder: Path) -> list[psutil.Process]:
     return [child, *child.children()]
 
 
+def nothing_left_in(folder: Path) -> None:
+    """The supervisors were asked to end, not killed: they have removed the stage's temporary files."""
+    for _ in range(100):
+        if not list(folder.glob("emo-*")):
+            return
+        time.sleep(0.1)
+    raise AssertionError(list(folder.glob("emo-*")))
+
+
 @pytest.mark.parametrize("action, status", [("sys.exit(0)", 0), ("sys.exit(7)", 7), ("1 / 0", 1)])
 def test_it_runs_as_a_module_and_leaves_nothing(stage, tmp_path, action, status):
     before = set(psutil.pids())
@@ -96,6 +105,7 @@ def test_a_stage_ends_with_who_waits_for_it(stage, tmp_path):
     process.wait()
     _, alive = psutil.wait_procs(started, timeout=40)
     assert not alive
+    nothing_left_in(tmp_path)
 
 
 def test_all_ends_with_the_run(tmp_path):
@@ -110,7 +120,7 @@ def test_all_ends_with_the_run(tmp_path):
         f"subprocess.run([python, *{asked!r}])\n"
     )
     root = Path(__file__).parents[4]
-    variables = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    variables = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}", "TMPDIR": str(tmp_path)}
     run = subprocess.Popen([sys.executable, "-c", code], env=variables)
     processes(tmp_path)
     started = psutil.Process(run.pid).children(recursive=True)
@@ -119,6 +129,7 @@ def test_all_ends_with_the_run(tmp_path):
     run.wait()
     _, alive = psutil.wait_procs(started, timeout=40)
     assert not alive
+    nothing_left_in(tmp_path)
 
 
 def test_one_process_serves_until_the_environment_is_another():
