@@ -195,8 +195,7 @@ class SelfEmoTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         from verl.workers.rollout.replica import RolloutReplicaRegistry
 
         TRAINER_REGISTRY["sync"] = SelfEmoTrainer
-        if (
-            config.actor_rollout_ref.rollout.agent.agent_loop_manager_class
-        ):  # not veRL's own: ours asks for groups
+        agent = config.actor_rollout_ref.rollout.agent
+        if agent.agent_loop_manager_class:  # ours, which asks for groups
             RolloutReplicaRegistry.register("vllm", _group_replica)
         super().run(config)
