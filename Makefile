@@ -99,7 +99,7 @@ stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 test: setup lint ## lint, unit tests, then two real turns of the flywheel (20 to 30 minutes)
 	@$(PY) $(UNIT) && $(PY) -m pytest -m "stack and not layout"
 
-test-unit: setup ## the unit tests alone, and what they cover (6 minutes); PYTHONS="3.11 3.12" repeats them with those
+test-unit: setup ## the unit tests alone, and what they cover (4 minutes); PYTHONS="3.11 3.12" repeats them with those
 	@$(PY) $(UNIT) $(COVER)
 	@$(if $(PYTHONS),$(call add_words,PYTHONS) $(PYTHON) launch/other_pythons.py)
 

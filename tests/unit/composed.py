@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import cache
 
 import omegaconf.base
@@ -19,15 +20,16 @@ omegaconf.base.parse = cache(omegaconf.base.parse)
 
 
 @cache
-def _of_groups(groups: tuple[str, ...]) -> DictConfig:
+def _of_groups(groups: tuple[str, ...]) -> bytes:
+    """Pickled: to read that again takes a quarter of what a copy does."""
     with initialize_config_dir(str(CONF), version_base=None):
-        return compose("self_emo", list(groups))
+        return pickle.dumps(compose("self_emo", list(groups)))
 
 
 def composed(*overrides: str) -> DictConfig:
     """A configuration of one's own: values are laid over a copy by the function that Hydra itself uses."""
     groups = tuple(o for o in overrides if (CONF / o.partition("=")[0]).is_dir())
-    config = _of_groups(groups).copy()
+    config = pickle.loads(_of_groups(groups))
     values = OverridesParser.create().parse_overrides([o for o in overrides if o not in groups])
     ConfigLoaderImpl._apply_overrides_to_config(values, config)
     return config

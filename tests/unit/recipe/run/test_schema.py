@@ -18,11 +18,11 @@ def default():
 
 
 @pytest.fixture
-def said(default):
+def said():
     """What is said of settings with these changes; empty if nothing is wrong."""
 
     def said(changes: dict) -> str:
-        config = default.copy()
+        config = composed("hardware=cpu")
         with open_dict(config):
             for name, value in changes.items():
                 OmegaConf.update(config, name, value, force_add=True)
