@@ -112,8 +112,8 @@ lint: setup ## style and formatting (ruff), who imports whom (import-linter), ty
 soak: setup ## kills, power losses and full disks, on runs without models (half an hour; QUICK=1 a minute)
 	@OMP_NUM_THREADS=1 VERL_PLATFORM=cpu $(PY) -m tests.soak $(if $(QUICK),--short)
 
-bench: setup ## a step of RL beside stock veRL's and TRL's, on a run's cold start: make bench RUN=<name>
-	@$(SETUP) --profile trl && $(PY) -m bench.rl_steps $(call need,RUN)
+bench: setup ## RL beside stock veRL and TRL, SFT beside a plain loop, answers beside generate: make bench RUN=<name>
+	@$(SETUP) --profile trl && $(PY) -m bench $(call need,RUN)
 
 site: ## the documentation as pages, in site/: every link checked, no network needed to read it
 	@$(SETUP) --profile docs && NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --quiet && echo "site/index.html; with search: python3 -m http.server -d site"

@@ -82,7 +82,7 @@ ONE_VALUE = [
     ("data", ["RAW_DIR", "OUT_DIR", "EXPERT", "TOKENIZER", "MAX_PROMPT_LENGTH"], [
         ["-m", "data_prep.prepare", "--raw-dir", VALUE, "--expert", VALUE, "--tokenizer", VALUE,
          "--max-prompt-length", VALUE, "--out-dir", VALUE]]),
-    ("bench", ["RUN"], [["-m", "bench.rl_steps", VALUE]]),
+    ("bench", ["RUN"], [["-m", "bench", VALUE]]),
     ("chat", ["MODEL", "PORT"], [["-m", "recipe.pages.chat", "--model", VALUE, "--port", VALUE]]),
     ("judge", ["RUN", "A", "B", "JUDGE", "ROWS"], [
         ["-m", "recipe.evaluation.judge", VALUE, VALUE, VALUE, "--judge", VALUE, "--rows", VALUE],
