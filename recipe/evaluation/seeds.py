@@ -179,11 +179,13 @@ def across_runs(summaries: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[
         summaries: one `recipe.evaluation.measures.summarise` result a run.
 
     Returns:
-        corpus -> measure -> (mean, unbiased standard deviation; nan for a single run).
+        corpus -> measure -> (mean, unbiased standard deviation; nan for a single run): `MEASURES`, and
+        ``twin``, the reward at fixed weights, unless a run was scored without it.
     """
     table = {}
     for corpus in summaries[0]:
-        values = {m: [float(s[corpus][m]) for s in summaries] for m in MEASURES}
+        known = [m for m in (*MEASURES, "twin") if all(m in s[corpus] for s in summaries)]
+        values = {m: [float(s[corpus][m]) for s in summaries] for m in known}
         table[corpus] = {
             m: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else float("nan"))
             for m, v in values.items()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ from recipe.pages.render import render_page
 from recipe.run.files import read_config, read_metrics, read_state, run_folder
 from recipe.run.flatten import flatten
 
-#: What may differ between the runs of one setting.
-_OWN = "run."  # name, seed, folder, and how trouble is met
+#: What may differ between the runs of one setting: name and seed, and where and how fast it ran.
+_OWN = ("run.", "cluster.", "env.", "plan.")
+#: The measures that are shown; runs of earlier versions lack the reward at fixed weights.
+_COLUMNS = MEASURE_NAMES | {"macro_f1": "macro F1", "twin": "R, fixed weights"}
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,29 @@ def tests_between(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) ->
     return found
 
 
+def course(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> figures.Figure | None:
+    """Accuracy over training of every setting and seed, and the baselines; None before two checkpoints."""
+    trained = [stage for stage in stages if is_checkpoint(stage) and stage != "base"]
+    if len(trained) < 2:
+        return None
+    settings = {
+        _title(name, runs) if len(groups) > 1 else "mean of the seeds": [
+            [run.summaries[stage]["avg"]["accuracy"] for stage in trained] for run in runs
+        ]
+        for name, runs in groups.items()
+    }
+    first = next(iter(groups.values()))[0].summaries
+    baselines = {STAGE_NAMES[s]: first[s]["avg"]["accuracy"] for s in stages if not is_checkpoint(s)}
+    return figures.seeds_chart([STAGE_NAMES[stage] for stage in trained], settings, baselines)
+
+
+def _title(setting: str, runs: Sequence[Run]) -> str:
+    """A setting by what the names of its runs have in common."""
+    common = os.path.commonprefix([run.folder.name for run in runs]).rstrip("-_")
+    common = common.removesuffix("-s") if len(runs) > 1 else common
+    return f"{setting}: {common}" if common else setting
+
+
 def gains_of(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> list[dict[str, Any]]:
     """Accuracy from the first trained checkpoint to the last one, seed by seed, of every setting.
 
@@ -232,12 +258,13 @@ def table(groups: Mapping[str, Sequence[Run]], stages: Sequence[str]) -> str:
     """The terminal's table: avg over corpora, mean and standard deviation over the runs of a setting."""
     count = sum(map(len, groups.values()))
     lines = [f"{count} runs, mean and standard deviation of the held-out test splits, avg over corpora"]
-    lines.append(f"{'checkpoint':<28}" + "".join(f"{name:>18}" for name in MEASURE_NAMES.values()))
+    lines.append(f"{'checkpoint':<28}" + "".join(f"{name:>18}" for name in _COLUMNS.values()))
     for name, runs in groups.items():
         if len(groups) > 1:
             lines.append(f"setting {name}: {', '.join(run.folder.name for run in runs)}")
         for stage, by_corpus in means(runs, stages).items():
-            cells = "".join(f"{with_spread(by_corpus['avg'][m], 3):>18}" for m in MEASURE_NAMES)
+            values = (by_corpus["avg"].get(m) for m in _COLUMNS)
+            cells = "".join(f"{with_spread(value, 3) if value else '–':>18}" for value in values)
             lines.append(f"{STAGE_NAMES[stage]:<28}{cells}")
     for run in itertools.chain(*groups.values()):
         n = run.summaries[stages[-1]]["avg"]["n"]
@@ -271,6 +298,8 @@ def compare_runs(folders: Sequence[Path]) -> tuple[str, Path]:
     gains = gains_of(groups, stages)
     page = render_page(
         "compare.html.j2",
+        picture=course(groups, stages),
+        columns=_COLUMNS,
         gains=gains,
         by_seed=settings_by_seed(groups, stages),
         groups=groups,

@@ -108,6 +108,38 @@ def course_chart(
         return Figure(_svg(figure), caption)
 
 
+def seeds_chart(
+    stages: Sequence[str], settings: Mapping[str, Sequence[Sequence[float]]], baselines: Mapping[str, float]
+) -> Figure:
+    """Held-out accuracy over the checkpoints of several runs: every seed thin, their mean thick.
+
+    Args:
+        stages: titles of the checkpoints, in the order of training.
+        settings: title -> for each seed the accuracy at every checkpoint.
+        baselines: title -> accuracy.
+    """
+    xs = range(len(stages))
+    with plt.rc_context(_STYLE | {"font.size": 10, "legend.fontsize": 9, "figure.subplot.left": 0.08}):
+        figure, axis = plt.subplots(figsize=(8.2, 3.4))
+        for i, (title, seeds) in enumerate(settings.items()):
+            colour = f"C{i % 10}"
+            for seed in seeds:
+                axis.plot(xs, seed, color=colour, linewidth=0.9, alpha=0.45)
+            means = [sum(values) / len(values) for values in zip(*seeds, strict=True)]
+            axis.plot(xs, means, color=colour, linewidth=2.4, marker="o", label=title, zorder=3)
+            if len(settings) == 1:
+                for x, y in zip(xs, means, strict=True):
+                    axis.annotate(f"{y:.2f}", (x, y), textcoords="offset points", xytext=(6, -14), zorder=4)
+        for (title, accuracy), style in zip(baselines.items(), ("--", ":", "-."), strict=False):
+            axis.axhline(accuracy, linestyle=style, color="#777", linewidth=1.2, label=title)
+        axis.set_xticks(list(xs), stages)
+        axis.set_ylabel("accuracy")
+        axis.set_xlim(-0.3, len(stages) - 0.6)
+        axis.legend(loc="lower right", framealpha=0.8)
+        caption = "Accuracy on the test splits, mean over corpora; thin: each seed, thick: their mean."
+        return Figure(_svg(figure), caption)
+
+
 def rl_charts(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Figure]:
     """A panel per metric of `RL_PANELS`, and per score on the dev split, with a line per RL stage.
 

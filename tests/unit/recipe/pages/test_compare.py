@@ -152,3 +152,35 @@ def test_a_report_of_several_runs_compares_them(runs, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert all(str(folder / "report.html") in text for folder in runs)
     assert "3 runs, mean and standard deviation" in text and str(runs[0].parent / "compare.html") in text
+
+
+def test_the_page_opens_with_every_seed_and_their_mean(runs, monkeypatch):
+    drawn = []
+    real = compare.figures.seeds_chart
+    monkeypatch.setattr(compare.figures, "seeds_chart", lambda *given: drawn.append(given) or real(*given))
+    _, page = compare.compare_runs(runs)
+    ((stages, settings, baselines),) = drawn
+    assert stages[0] == "after cold start" and len(stages) >= 2
+    assert list(settings) == ["A", "B: other"]  # "one" and "two" have no beginning in common
+    for seeds, folders in zip(settings.values(), (runs[:2], runs[2:]), strict=True):
+        for values, folder in zip(seeds, folders, strict=True):
+            summaries = read_evaluation(folder, "summary")
+            assert values[0] == summaries["cold"]["avg"]["accuracy"]
+            assert (
+                values[-1]
+                == summaries[[s for s in summaries if s.startswith("retrained")][-1]]["avg"]["accuracy"]
+            )
+    assert all(0 <= accuracy <= 1 for accuracy in baselines.values())
+    text = page.read_text()
+    assert text.index("<svg") < text.index("Held-out test splits")
+
+
+def test_threads_and_sizes_of_a_cluster_do_not_make_a_setting(tmp_path):
+    folders = [make_run(tmp_path, name, {"cold": 0.2}) for name in ("a-s1", "a-s2", "b")]
+    for folder, text in zip(
+        folders, ("env: {OMP_NUM_THREADS: 1}", "cluster: {num_cpus: 2}", "labels: {kind: votes}"), strict=True
+    ):
+        (folder / "config.yaml").write_text(f"run: {{seed: 1}}\n{text}\n")
+    groups = compare.settings_of([compare.read_run(folder) for folder in folders])
+    assert [[run.folder.name for run in group] for group in groups.values()] == [["a-s1", "a-s2"], ["b"]]
+    assert compare._title("A", groups["A"]) == "A: a"
