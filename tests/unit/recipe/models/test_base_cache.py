@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from data_prep.prepare import prepare
 from data_prep.sample_dialogues import sample_corpora
 from recipe.models import base_cache, tiny, weights
 from recipe.run.run import Run
-from recipe.run.shortcuts import CONF
 from recipe.steps import base
+from tests.unit.composed import composed
 
 SMALL = tiny.SIZES | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 8}
 
@@ -27,9 +26,8 @@ def made(tmp_path, monkeypatch):
     small = ["dialogues=60", "steps=3", "batch=4"]
 
     def make(name: str, *settings: str) -> Path:
-        with initialize_config_dir(str(CONF), version_base=None):
-            given = [*(f"base.pretrain.{setting}" for setting in small), *settings]
-            run = Run(compose("self_emo", ["model=tiny", "experiment=smoke", *given]), tmp_path / name)
+        given = [*(f"base.pretrain.{setting}" for setting in small), *settings]
+        run = Run(composed("model=tiny", "experiment=smoke", *given), tmp_path / name)
         data = tmp_path / name / "data"
         data.mkdir(parents=True)
         prepare(corpora, data, ["meld"], "compact")

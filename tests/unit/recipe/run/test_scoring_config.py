@@ -12,6 +12,7 @@ from recipe.run.flatten import flatten, plain
 from recipe.run.preflight import PreflightError, check_types
 from recipe.run.shortcuts import CONF
 from recipe.score import configured
+from tests.unit.composed import composed
 
 STAGE = "evaluate.stages=[cold]"
 
@@ -23,8 +24,7 @@ def begun(tmp_path):
     def write(change, *overrides: str):
         folder = tmp_path / "theirs/mine"
         (folder / "iter_0/sft/model").mkdir(parents=True)
-        with initialize_config_dir(str(CONF), version_base=None):
-            config = compose("self_emo", overrides=["run.name=mine", "test_rows=8", *overrides])
+        config = composed("run.name=mine", "test_rows=8", *overrides)
         config.prompts.digest = load_templates("compact").digest
         OmegaConf.set_struct(config, False)
         change(config)
@@ -50,8 +50,7 @@ def test_a_foreign_run_brings_no_class_module_path_or_argument_of_ray(begun):
     folder = begun(plant)
     found = plain(configured([f"RUN={folder}", STAGE]))
     assert "planted" not in str(found)
-    with initialize_config_dir(str(CONF), version_base=None):
-        ours = flatten(plain(compose("self_emo")))
+    ours = flatten(plain(composed()))
     assert all(value == ours[name] for name, value in flatten(found).items() if name.endswith("_target_"))
     assert found["run"]["root"] == str(folder.parent) and found["test_rows"] == 8
 
