@@ -241,7 +241,7 @@ def gain_lines(gains: Sequence[Mapping[str, Any]]) -> list[str]:
     for found in gains:
         gain: Gain = found["gain"]
         setting = f"setting {found['setting']}: " if len(gains) > 1 else ""
-        first, last = (STAGE_NAMES.get(found[k], found[k]) for k in ("first", "last"))
+        first, last = (STAGE_NAMES[found[k]] for k in ("first", "last"))
         lines.append(f"{setting}accuracy from {first} to {last}, p of permutations of dialogues")
         lines += [
             f"  {one.seed:<26}{one.before:>8.3f} -> {one.after:.3f}  {one.difference:+.3f}  p = {one.p:.2g}"
