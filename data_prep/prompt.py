@@ -51,7 +51,7 @@ def load_templates(folder: str | Path | None = None) -> PromptTemplates:
         if not path.is_file():
             raise ValueError(f"prompt template {path} is missing; prompts.dir needs system.txt and user.txt")
         try:
-            texts[part] = path.read_text(encoding="utf-8").strip()
+            texts[part] = path.read_text(encoding="utf-8-sig").strip()
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             raise ValueError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None

@@ -48,7 +48,9 @@ _FREE = (
 #: What may not, for all that: the run whose checkpoints are scored, for some of them may be by now.
 _KEPT = ("evaluate.of",)
 #: Settings with which a checkpoint is scored once and for all.
-_OF_SCORES = [f"evaluate.{n}" for n in ("samples", "temperature", "train_rows", "paraphrases", "entropy_rows")]
+_OF_SCORES = [
+    f"evaluate.{n}" for n in ("samples", "temperature", "train_rows", "paraphrases", "entropy_rows")
+]
 _FREE_OF_ENDPOINTS = ("prompt_price", "answer_price", "limit_name")
 #: Settings that are lists: a word where one is meant is a list of one.
 _LISTS = ("corpora", "evaluate.stages", "run.reuse", "run.preload")
@@ -261,11 +263,7 @@ def _check_same(folder: Path, new: DictConfig) -> None:
     One that has come up since it was begun, and stands as `conf/` has it, could not have been given.
     """
     before, after = (flatten(_settled(config)) for config in (read_own_config(folder), new))
-    changed = [
-        key
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
+    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     _tell_what_is_scored(folder, [key for key in changed if key in _OF_SCORES])
     changed = [key for key in changed if not _is_free(key)]
     if came := [key for key in changed if key not in before]:
