@@ -26,7 +26,7 @@ TWIN_WEIGHTS = (0.7, 0.2, 0.1)
 NO_LABEL = "(no label)"
 
 #: The largest weight: sums of such are still finite.
-_LARGEST = 1e300
+_LARGEST = 1e30
 _quoted = json.encoder.encode_basestring  # as json.dumps(ensure_ascii=False) writes a text
 
 
@@ -34,7 +34,7 @@ def normalise(weights: Mapping[str, float]) -> dict[str, float]:
     """Weights scaled to sum to 1 (Eq. 9); empty if there are none or all are 0.
 
     Raises:
-        ValueError: a weight is negative, not finite or above 1e300.
+        ValueError: a weight is negative, not finite or above 1e30.
     """
     values = weights.values()
     if not all([0 <= w <= _LARGEST for w in values]):  # false for NaN, too

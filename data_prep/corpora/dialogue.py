@@ -74,6 +74,11 @@ _PACKED = {
 }
 
 
+def packed(begin: bytes) -> str | None:
+    """What a file is that begins so, in words; None where that may be text."""
+    return next((kind for first, kind in _PACKED.items() if begin.startswith(first)), None)
+
+
 def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Iterator[tuple[int, str]]:
     r"""Yield (line number, line with its ``\n``) of a UTF-8 file, with or without a byte order mark.
 
@@ -106,9 +111,10 @@ def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Itera
 
 def _decode(raw: bytes, path: Path, number: int, fallback: str | None) -> str:
     try:
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        text = raw.decode()
+        return text.lstrip("\ufeff") if number == 1 else text  # some write the mark twice
     except UnicodeDecodeError as error:
-        if number == 1 and (kind := next((_PACKED[b] for b in _PACKED if raw.startswith(b)), None)):
+        if number == 1 and (kind := packed(raw)):
             raise DataError(
                 path, None, f"this is {kind}", "unpack it, or take the original release"
             ) from None

@@ -111,7 +111,7 @@ def joined(names: list[str], row: Row) -> str:
     """
     if len(names) > _MOST_AT_ONCE:
         raise row.error(f"{len(names):,} speakers of one utterance", _RELEASE)
-    return " and ".join(names)
+    return " and ".join(dict.fromkeys(names))
 
 
 def _items(parent: Any, key: str, place: Row) -> list[Any]:

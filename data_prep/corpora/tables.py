@@ -167,7 +167,7 @@ def _speaker(corpus: str, row: TableRow, turn: int) -> str:
     names = [clean_name(str(name), row.path, row.number) for name in said_by if name is not None]
     if not names or not all(names):
         raise row.error("no speaker", "fill in the name, or remove the row")
-    return " and ".join(names)
+    return " and ".join(dict.fromkeys(names))
 
 
 def _label(corpus: str, row: TableRow) -> str | None:

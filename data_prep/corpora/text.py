@@ -24,7 +24,7 @@ _LEFTOVERS = {byte: _as_cp1252(byte) for byte in range(0x80, 0xA0) if _as_cp1252
 
 
 def _wrongly_read(encoding: str, looks: str) -> tuple[str, re.Pattern[str], dict[int, int]]:
-    """An encoding, what UTF-8 looks like that was read in it (``~``: any byte but the first), and its bytes."""
+    """An encoding, what UTF-8 looks like that was read in it (``~``: a byte but the first), and its bytes."""
     as_read = [bytes([byte]).decode(encoding, errors="ignore") or chr(byte) for byte in range(256)]
     more = "[" + re.escape("".join(as_read[0x80:0xC0])) + "]"
     return encoding, re.compile(looks.replace("~", more)), {ord(char): i for i, char in enumerate(as_read)}

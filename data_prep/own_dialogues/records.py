@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corpora import strict_json
-from data_prep.corpora.dialogue import text_lines
+from data_prep.corpora.dialogue import packed, text_lines
 from data_prep.corpora.errors import DataError
 from data_prep.own_dialogues.columns import choose_columns, late_column
 
@@ -90,6 +90,8 @@ def _check_encoding(path: Path) -> None:
         begin = file.read(4096)
     if not begin:
         raise DataError(path, None, "the file is empty", "name the file with the dialogues, IN=...")
+    if kind := packed(begin):
+        raise DataError(path, None, f"this is {kind}", "unpack it, or save it as text")
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
         raise DataError(path, 1, "this is UTF-16, or no text at all", _UTF8.format("utf-16"))
 

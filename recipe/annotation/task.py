@@ -114,6 +114,10 @@ def read_labels(text: str | None, default: str) -> tuple[str, ...]:
             f'{said} is one word and no corpus; name labels, LABELS="calm,worried,glad", or one of '
             f"{', '.join(corpora)}"
         )
+    if named := [label for label in labels if label.casefold() in corpora]:
+        raise ValueError(
+            f"{said} names the corpus {named[0]} among others; the labels of one are taken at a time"
+        )
     known: dict[str, str] = {}
     for label in labels:
         seen = has_visible(label) and label.isprintable() and len(label) <= MAX_LABEL_CHARS
