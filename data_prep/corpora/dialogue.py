@@ -192,7 +192,7 @@ def corpus_label(row: Row, column: str, corpus: str) -> str:
         if label.casefold() == cell.casefold():
             return label
     raise row.error(
-        f"unknown emotion {cell!r}; expected one of {', '.join(corpus_labels(corpus))}",
+        f"unknown emotion {cell[:40]!r}; expected one of {', '.join(corpus_labels(corpus))}",
         "correct the label, or restore the row from the original release",
     )
 
