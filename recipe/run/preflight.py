@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -24,7 +23,7 @@ from data_prep.prompt import load_paraphrases, load_templates
 from recipe.models.self_expert import experts_of
 from recipe.run import corpora_fetch, gpu_checks, lock
 from recipe.run.files import checkpoint_folders, raw_dir_of, read_own_config
-from recipe.run.flatten import flatten, plain
+from recipe.run.flatten import flatten, load_config, plain
 from recipe.run.lock import LockedError, locked
 from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
 from recipe.run.schema import setting_faults
@@ -260,14 +259,15 @@ def _run_folder(config: DictConfig) -> Path:
 def _check_same(folder: Path, new: DictConfig) -> None:
     """A resumed run must keep its settings: what is done was done with them.
 
-    One that has come up since it was begun, and stands as `conf/` has it, could not have been given.
+    One that has come up since it was begun, and stands as `conf/self_emo.yaml` has it, could not have been
+    given.
     """
     before, after = (flatten(_settled(config)) for config in (read_own_config(folder), new))
     changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     _tell_what_is_scored(folder, [key for key in changed if key in _OF_SCORES])
     changed = [key for key in changed if not _is_free(key)]
     if came := [key for key in changed if key not in before]:
-        today = _composed_without_choices()
+        today = flatten(_settled(load_config(CONF / "self_emo.yaml")))
         since = [key for key in came if key in today and today[key] == after[key]]
         changed = [key for key in changed if key not in since]
         if since and not changed:
@@ -298,11 +298,6 @@ def _tell_what_is_scored(folder: Path, changed: Sequence[str]) -> None:
 
 def _is_free(key: str) -> bool:
     return key not in _KEPT and any(key == free or key.startswith(free + ".") for free in _FREE)
-
-
-def _composed_without_choices() -> dict[str, Any]:
-    with initialize_config_dir(str(CONF), version_base=None):
-        return flatten(_settled(compose("self_emo")))
 
 
 def _settled(config: DictConfig) -> dict[str, Any]:
