@@ -42,13 +42,13 @@ def read_completion(completion: Any) -> Said | None:
         completion: as the client returns it: it checks nothing, so that any field may be of any type.
     """
     error, choices = getattr(completion, "error", None), getattr(completion, "choices", None)
-    if choices in (None, [None]) and hasattr(completion, "choices"):
+    if choices in (None, [None]) and _gives(completion, "choices"):
         choices = []  # null, as some send it of a text that they block
     if error or (error is not None and not choices):
         return Said(refused=words_of(error) or "an error without a word", status=_status_of(error))
     if not isinstance(choices, list):
         return None
-    if choices and not hasattr(choices[0], "message"):
+    if choices and not _gives(choices[0], "message"):
         return None
     message = choices[0].message if choices else None
     reason = str(getattr(choices[0], "finish_reason", None) or "").lower() if choices else ""
@@ -65,6 +65,11 @@ def read_completion(completion: Any) -> Said | None:
         bare = thought.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
         written = f"{THINK_OPEN}{bare}{THINK_CLOSE}\n{written.lstrip()}"
     return Said(mended(written), cut)
+
+
+def _gives(answered: Any, name: str) -> bool:
+    """Was there such a field, even with null in it? The client has None for those that were not."""
+    return name in getattr(answered, "model_fields_set", ())
 
 
 def _status_of(error: Any) -> int | None:

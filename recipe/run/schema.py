@@ -228,7 +228,6 @@ class SftData(_Part):
 
 class SftTrainer(_Part):
     total_epochs: Count
-    seed: Seed = 1
     max_ckpt_to_keep: Count | None = None
 
 
@@ -243,7 +242,6 @@ class Data(_Part):
     max_prompt_length: Count
     max_response_length: Count
     dataloader_num_workers: AtLeastZero
-    seed: Seed | None = None
     shuffle: Switch = True
     truncation: Annotated[str, one_of("error", "left", "right", "middle")] = "error"
     train_max_samples: Every = -1
