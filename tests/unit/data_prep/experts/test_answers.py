@@ -29,8 +29,9 @@ def test_all_of_an_answer_is_read(server, tmp_path, message):
     assert answers.texts == {"r0": ("one", f"<think>Bob sounds angry.</think>\n{DICT}")}
 
 
-def test_an_answer_that_was_cut_is_asked_for_with_more_room_up_to_the_cap(server, tmp_path):
-    cut = {"message": {"content": None, "reasoning_content": "Hm, I"}, "finish_reason": "MAX_TOKENS"}
+@pytest.mark.parametrize("ended", ["length", "MAX_TOKENS"])
+def test_an_answer_that_was_cut_is_asked_for_with_more_room_up_to_the_cap(server, tmp_path, ended):
+    cut = {"message": {"content": None, "reasoning_content": "Hm, I"}, "finish_reason": ended}
     check = lambda text: None if text == "fine" else "it lacks a dictionary"  # noqa: E731
     server.script = [cut, cut]
     asked = settings(server, max_tokens_cap=1000)
