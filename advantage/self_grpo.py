@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def progress(step: int, total: int) -> float:
     Raises:
         ValueError: ``total`` is not positive or ``step`` is negative.
     """
-    if total <= 0 or step < 0:
+    if not (total > 0 and step >= 0):
         raise ValueError(f"lambda = t/T needs t >= 0 and T > 0, got t={step}, T={total}")
     return min(step / total, 1.0)
 
@@ -123,6 +124,8 @@ def self_grpo_advantages(
         ValueError: the three are not of one length and one-dimensional, lam is outside [0, 1], or a reward is
             not finite: it would make the advantages of its whole group NaN.
     """
+    if not 0.0 <= eps < math.inf:
+        raise ValueError(f"eps must be a finite number of at least 0, got {eps}")
     r = _as_float_tensor(rewards)
     r2 = _as_float_tensor(secondary).to(torch.float64)
     # Numbers in a tensor are told apart by place, not by value: every row would be a group of its own.
@@ -159,5 +162,13 @@ def _standardise(values: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def _as_float_tensor(values: Any) -> torch.Tensor:
-    tensor = values.detach() if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
+    if isinstance(values, torch.Tensor):
+        tensor = values.detach()
+    else:
+        array = np.array(values)
+        if array.dtype == object and all(v is None or isinstance(v, Real) for v in array.flat):
+            array = array.astype(np.float64)  # None is NaN, whose row is named
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"rewards must be numbers, got an array of {array.dtype}")
+        tensor = torch.from_numpy(array)
     return tensor if tensor.is_floating_point() else tensor.to(torch.float64)

@@ -202,6 +202,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.max_prompt_length and not args.tokenizer:
         parser.error("--max-prompt-length counts tokens; name a --tokenizer, too")
+    if args.max_prompt_length is not None and args.max_prompt_length < 1:
+        parser.error(f"--max-prompt-length={args.max_prompt_length} must be at least 1")
     out_dir = Path(args.out_dir)
     args.raw_dir = args.raw_dir or sample_corpora()
     try:

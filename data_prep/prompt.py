@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewards.parse import THINK_CLOSE, THINK_OPEN
+from rewards.parse import THINK_CLOSE, THINK_OPEN, has_visible
 
 #: Folders of templates that come with the project: `full` says all that the paper asks for, `compact`
 #: leaves the instructions out, for a model that learns the task from examples alone.
@@ -51,10 +51,12 @@ def load_templates(folder: str | Path | None = None) -> PromptTemplates:
         if not path.is_file():
             raise ValueError(f"prompt template {path} is missing; prompts.dir needs system.txt and user.txt")
         try:
-            texts[part] = path.read_text(encoding="utf-8").strip()
+            texts[part] = path.read_text(encoding="utf-8-sig").strip()
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             raise ValueError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
+        if not has_visible(texts[part]):
+            raise ValueError(f"prompt template {path} is empty; write what the prompt says")
         try:
             fields = [field[1:] for field in string.Formatter().parse(texts[part]) if field[1] is not None]
         except ValueError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -25,6 +25,8 @@ TWIN_WEIGHTS = (0.7, 0.2, 0.1)
 #: Where the twin's weight lies that an answer with fewer than three labels leaves; nobody's label.
 NO_LABEL = "(no label)"
 
+#: The largest weight: sums of such are still finite.
+_LARGEST = 1e30
 _quoted = json.encoder.encode_basestring  # as json.dumps(ensure_ascii=False) writes a text
 
 
@@ -32,12 +34,12 @@ def normalise(weights: Mapping[str, float]) -> dict[str, float]:
     """Weights scaled to sum to 1 (Eq. 9); empty if there are none or all are 0.
 
     Raises:
-        ValueError: a weight is negative or not finite.
+        ValueError: a weight is negative, not finite or above 1e30.
     """
     values = weights.values()
-    if not all([0 <= w < math.inf for w in values]):  # false for NaN, too
-        bad = {label: w for label, w in weights.items() if not 0 <= w < math.inf}
-        raise ValueError(f"weights must be finite and at least 0, got {bad}")
+    if not all([0 <= w <= _LARGEST for w in values]):  # false for NaN, too
+        bad = {label: w for label, w in weights.items() if not 0 <= w <= _LARGEST}
+        raise ValueError(f"weights must be numbers from 0 to {_LARGEST:g}, got {_shown(bad)}")
     total = math.fsum(values)
     return {label: w / total for label, w in weights.items() if w > 0} if total > 0 else {}
 
@@ -155,7 +157,7 @@ def compute_score(
     if extra_info is not None and not isinstance(extra_info, Mapping):
         raise ValueError(f"{data_source}: extra_info is {_shown(extra_info)}, not a mapping")
     given = (extra_info or {}).get("labels")
-    labels = tuple(given) if given is not None and len(given) else corpus_labels(data_source)
+    labels = (() if given is None else _label_list(given, data_source)) or corpus_labels(data_source)
     gold = _gold(ground_truth, labels, data_source, extra_info or {})
     output = parse_output(solution_str, labels)
     last, q = output.last_emotions, normalise(gold)
@@ -188,6 +190,15 @@ def _to_json(output: ParsedOutput) -> str:
     return f'{{"last_emotions": {{{last}}}, "my_emotions": {{{mine}}}, "my_output": {reply}}}'
 
 
+def _label_list(given: Any, data_source: str) -> tuple[str, ...]:
+    """A row's own list of labels; not a text, which is a list of letters."""
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        labels = tuple(given)
+        if all([isinstance(label, str) for label in labels]):
+            return labels
+    raise ValueError(f"{data_source}: extra_info.labels is {_shown(given)}, not a list of texts")
+
+
 def _gold(
     ground_truth: Any, labels: Sequence[str], data_source: str, extra_info: Mapping[str, Any]
 ) -> dict[str, float]:
@@ -215,9 +226,12 @@ def _gold(
 def _is_weight(value: Any) -> bool:
     # The type first: asking for an abstract number takes longer than all the rest.
     number = type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))
-    return number and 0 <= value < math.inf
+    return number and 0 <= value <= _LARGEST
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= 200 else text[:200] + "..."

@@ -8,7 +8,9 @@ here, a test; or a package of your own with an entry point of the group `self_em
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -32,6 +34,7 @@ __all__ = [
     "terms_of",
 ]
 
+_log = logging.getLogger(__name__)
 _READERS: dict[str, Any] = {name: import_module(f"data_prep.corpora.{name}") for name in LABELS | OTHERS}
 
 
@@ -59,11 +62,19 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
         raise DataError(raw_dir, None, f"unknown corpus {unknown[0]!r}", f"choose among {', '.join(known)}")
     folders = {name: _folder(raw_dir, name) for name in known if name in asked}
     absent = [name for name, folder in folders.items() if folder is None]
+    alike = [p.name for p in sorted(raw_dir.iterdir()) if any(name in p.name.casefold() for name in absent)]
+    alike = [name for name in alike if name not in {folder.name for folder in folders.values() if folder}]
     if len(absent) == len(folders) or (corpora and absent):
         remedy = "make download RAW_DIR=... fetches MELD and EmoryNLP, and says how to get IEMOCAP"
         if not LABELS.keys() & set(absent):
             remedy = "unpack the release there, or leave it out of the corpora"
+        if alike:
+            remedy = (
+                f"{', '.join(alike)} is there: unpack it if it is packed, and call the folder {absent[0]}"
+            )
         raise DataError(raw_dir, None, f"found no {_looked_for(absent)}", remedy)
+    for name in alike:
+        _note(str(raw_dir / name), ", ".join(absent))
     return {name: _find(name, raw_dir, folder) for name, folder in folders.items() if folder}
 
 
@@ -101,6 +112,11 @@ def id_columns(corpus: str) -> tuple[str, ...]:
 def agreement_of(corpus: str) -> str | None:
     """How well a corpus's annotators agree, with the source: what a score can be worth. None: unknown."""
     return getattr(_READERS.get(corpus), "AGREEMENT", None)
+
+
+@cache
+def _note(path: str, absent: str) -> None:
+    _log.warning("%s is not read: a corpus lies unpacked in a folder of its name (%s)", path, absent)
 
 
 def _folder(raw_dir: Path, name: str) -> Path | None:

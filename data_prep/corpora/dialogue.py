@@ -18,8 +18,9 @@ from data_prep.corpora.text import clean_name, clean_text
 from rewards.labels import corpus_labels
 
 __all__ = [
-    "MOST_BYTES", "MOST_PEOPLE", "MOST_TURNS", "DataError", "Dialogue", "Row", "Utterance", "clean_name",
-    "clean_text", "corpus_label", "csv_rows", "read_csv_dialogues", "text_lines", "whole_number",
+    "MOST_BYTES", "MOST_DIGITS", "MOST_PEOPLE", "MOST_TURNS", "DataError", "Dialogue", "Row", "Utterance",
+    "clean_name", "clean_text", "corpus_label", "csv_rows", "read_csv_dialogues", "text_lines",
+    "whole_number",
 ]  # fmt: skip
 
 
@@ -65,6 +66,19 @@ class Row:
 MOST_BYTES, MOST_DIGITS, MOST_PEOPLE, MOST_TURNS = 1_000_000, 18, 200, 2_000
 
 
+#: First bytes of what people take for text.
+_PACKED = {
+    b"\x1f\x8b": "a gzip file",
+    b"PK\x03\x04": "a zip file or a spreadsheet",
+    b"PAR1": "a Parquet file",
+}
+
+
+def packed(begin: bytes) -> str | None:
+    """What a file is that begins so, in words; None where that may be text."""
+    return next((kind for first, kind in _PACKED.items() if begin.startswith(first)), None)
+
+
 def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Iterator[tuple[int, str]]:
     r"""Yield (line number, line with its ``\n``) of a UTF-8 file, with or without a byte order mark.
 
@@ -97,8 +111,13 @@ def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Itera
 
 def _decode(raw: bytes, path: Path, number: int, fallback: str | None) -> str:
     try:
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        text = raw.decode()
+        return text.lstrip("\ufeff") if number == 1 else text  # some write the mark twice
     except UnicodeDecodeError as error:
+        if number == 1 and (kind := packed(raw)):
+            raise DataError(
+                path, None, f"this is {kind}", "unpack it, or take the original release"
+            ) from None
         if fallback is not None:
             return raw.decode(fallback)
         raise DataError(
@@ -173,7 +192,7 @@ def corpus_label(row: Row, column: str, corpus: str) -> str:
         if label.casefold() == cell.casefold():
             return label
     raise row.error(
-        f"unknown emotion {cell!r}; expected one of {', '.join(corpus_labels(corpus))}",
+        f"unknown emotion {cell[:40]!r}; expected one of {', '.join(corpus_labels(corpus))}",
         "correct the label, or restore the row from the original release",
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.corpora import strict_json
 from data_prep.corpora.dialogue import (
     DataError,
     Dialogue,
@@ -45,7 +46,7 @@ def read_split(path: str | Path, split: str) -> Iterator[Dialogue]:
     path = Path(path)
     text = "".join(line for _, line in text_lines(path))
     try:
-        document = json.loads(text)
+        document = strict_json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
             path, getattr(error, "lineno", None), f"not JSON ({error})", "take the file of the release"
@@ -110,7 +111,7 @@ def joined(names: list[str], row: Row) -> str:
     """
     if len(names) > _MOST_AT_ONCE:
         raise row.error(f"{len(names):,} speakers of one utterance", _RELEASE)
-    return " and ".join(names)
+    return " and ".join(dict.fromkeys(names))
 
 
 def _items(parent: Any, key: str, place: Row) -> list[Any]:

@@ -8,11 +8,11 @@ The usual split lies beside this module: Session 5 is the test split, twelve dia
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from data_prep.corpora import strict_json
 from data_prep.corpora.dialogue import DataError, Dialogue, Utterance, clean_text, text_lines
 from data_prep.corpora.found import SPLITS, Found
 
@@ -89,7 +89,7 @@ def load_splits(path: str | Path) -> dict[str, list[str]]:
     text = "".join(line for _, line in text_lines(path))
     shape = 'write {"train": [...], "dev": [...], "test": [...]} with dialogue ids such as "Ses01F_impro01"'
     try:
-        splits = json.loads(text)
+        splits = strict_json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(path, getattr(error, "lineno", None), f"not JSON ({error})", shape) from error
     if not isinstance(splits, dict) or set(splits) != set(SPLITS):

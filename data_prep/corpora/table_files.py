@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.corpora import strict_json
 from data_prep.corpora.dialogue import MOST_BYTES, DataError, text_lines
 
 NAMES_FILE = "label_names.json"
@@ -35,7 +36,10 @@ _SPLIT_OF_FILE = re.compile(rf"({'|'.join(_SPLIT_NAMES)})(?![a-z])", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row: where it stands (JSON lines: its line), its cells by kind of column, the names of class ids."""
+    """A row: where it stands (JSON lines: its line), its cells by kind of column, the names of class ids.
+
+    What several columns name together is a tuple.
+    """
 
     path: Path
     number: int
@@ -74,13 +78,17 @@ class Table:
         if self.split not in (None, split):
             return
         wanted = sorted({name for names in self.columns.values() for name in names})
+        others = {c[0] for kind, choices in COLUMNS.items() if kind not in self.columns for c in choices}
         rows = _parquet_rows(self.path, wanted) if self.path.suffix == ".parquet" else _json_rows(self.path)
         for number, row in rows:
             cells = {}
             for kind, names in self.columns.items():
                 values = [row.get(name) for name in names]
-                cells[kind] = values[0] if len(values) == 1 else "_".join(map(str, values))
+                cells[kind] = values[0] if len(values) == 1 else tuple(values)
             found = TableRow(self.path, number, cells, self.names)
+            if late := next((name for name in row if name.casefold() in others), None):
+                problem = f"{late!r} stands in no row before, so that it is not read"
+                raise found.error(problem, "name it in the first row, too, with null where there is nothing")
             if self.split or _split_of(found) == split:
                 yield found
 
@@ -110,6 +118,9 @@ def _open(root: Path, path: Path, needed: Sequence[str]) -> Table:
         for choice in reversed(choices)  # the first that is there is kept
         if all(name in by_name for name in choice)
     }
+    doubled = [name for name in header if [*map(str.casefold, header)].count(name.casefold()) > 1]
+    if used := [name for name in doubled if any(by_name[name.casefold()] in n for n in columns.values())]:
+        raise DataError(path, None, f"more than one column {used[0].casefold()}", "keep one of them")
     missing = [kind for kind in (*needed, *([] if split else ["split"])) if kind not in columns]
     if missing:
         known = " or ".join("+".join(choice) for choice in COLUMNS[missing[0]])
@@ -187,7 +198,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = strict_json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(path, number, f"not JSON ({error})", "write one object a line") from error
         if not isinstance(row, dict):

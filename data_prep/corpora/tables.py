@@ -17,6 +17,7 @@ from typing import Any
 
 from data_prep.corpora import dailydialog, emorynlp, iemocap
 from data_prep.corpora.dialogue import (
+    MOST_DIGITS,
     MOST_PEOPLE,
     MOST_TURNS,
     DataError,
@@ -92,17 +93,34 @@ def _dialogue_of(row: TableRow) -> str:
         if not isinstance(row.cells["text"], list):
             raise row.error("no column for the dialogue", "call it dialogue_id")
         return f"{row.path.stem}_{row.number - 1}"
-    if row.cells["dialogue"] is None:
-        raise row.error("no dialogue id", "fill it in, or restore the row")
-    return str(row.cells["dialogue"])
+    given = row.cells["dialogue"]
+    parts = given if isinstance(given, tuple) else (given,)
+    return "_".join(str(_id(row, "dialogue", part)) for part in parts)
+
+
+def _id(row: TableRow, what: str, value: Any) -> int | str:
+    """An id as a whole number where it is one, in digits or as a float, too, else as a name."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str):
+        value = clean_name(value, row.path, row.number) or None
+        if value and value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS:
+            value = int(value)
+    if value is None:
+        raise row.error(f"no {what} id", "fill it in, or restore the row")
+    if isinstance(value, str) or (type(value) is int and abs(value) < 10**MOST_DIGITS):
+        return value
+    raise row.error(
+        f"{what} id {repr(value)[:40]} is neither text nor a whole number", "correct it, or restore the row"
+    )
 
 
 def _utterances(corpus: str, rows: Sequence[TableRow]) -> tuple[Utterance, ...]:
-    turns: dict[Any, Utterance] = {}
+    turns: dict[int | str, Utterance] = {}
     people: set[str] = set()
     for row in chain.from_iterable(map(_flat, rows)):
         given = row.cells.get("turn")
-        key = len(turns) if given is None else given
+        key = len(turns) if given is None else _id(row, "utterance", given)
         if key in turns:
             raise row.error(f"utterance {key!r} of its dialogue stands there twice", "remove one of the two")
         text = row.cells["text"]
@@ -116,13 +134,15 @@ def _utterances(corpus: str, rows: Sequence[TableRow]) -> tuple[Utterance, ...]:
             problem = f"a dialogue of more than {MOST_TURNS:,} utterances or {MOST_PEOPLE} people"
             raise row.error(problem, "correct the dialogue ids")
     numbered = all(isinstance(key, int) for key in turns)
-    return tuple(turns[key] for key in (sorted(turns) if numbered else turns))
+    return tuple(turns[key] for key in (sorted(turns, key=int) if numbered else turns))
 
 
 def _flat(row: TableRow) -> Iterable[TableRow]:
     """The row, or those of its utterances where whole dialogues stand in the cells, as lists."""
     if not isinstance(row.cells["text"], list):
         return [row]
+    if not row.cells["text"]:
+        raise row.error("a dialogue without an utterance", "remove the row, or restore it")
     lists = {kind: row.cells.get(kind) for kind in ("text", "label", "speaker") if kind in row.cells}
     lengths = {kind: len(cell) if isinstance(cell, list) else 0 for kind, cell in lists.items()}
     if len(set(lengths.values())) > 1:
@@ -142,10 +162,12 @@ def _speaker(corpus: str, row: TableRow, turn: int) -> str:
     if corpus == "emorynlp" and isinstance(cell, str) and cell.startswith("["):
         return emorynlp.speaker_of(Row(row.path, row.number, {"Speaker": cell}))
     said_by = cell if isinstance(cell, list) else [cell]
+    if strangers := [name for name in said_by if type(name) not in (str, int, type(None))]:
+        raise row.error(f"speaker {repr(strangers[0])[:40]} is no name", "write it as text")
     names = [clean_name(str(name), row.path, row.number) for name in said_by if name is not None]
     if not names or not all(names):
         raise row.error("no speaker", "fill in the name, or remove the row")
-    return " and ".join(names)
+    return " and ".join(dict.fromkeys(names))
 
 
 def _label(corpus: str, row: TableRow) -> str | None:
@@ -153,7 +175,8 @@ def _label(corpus: str, row: TableRow) -> str | None:
     cell = row.cells["label"]
     if cell is None:
         return None
-    name = str(cell).strip()
+    # Where a whole number is missing somewhere, pandas makes floats of all.
+    name = str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
     if name.isascii() and name.isdigit():
         if row.names is None:
             remedy = names_remedy(row.path.parent / NAMES_FILE)

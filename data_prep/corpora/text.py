@@ -21,13 +21,27 @@ def _as_cp1252(byte: int) -> str:
 
 # Bytes 0x80-0x9F read as latin-1 turn into invisible control characters; they were meant as cp1252.
 _LEFTOVERS = {byte: _as_cp1252(byte) for byte in range(0x80, 0xA0) if _as_cp1252(byte) != chr(byte)}
-_BYTES = {ord(_as_cp1252(byte)): byte for byte in range(256)}
-# What UTF-8 looks like in cp1252: Â or Ã and one more, â and ð of quotes, dashes and emoji, ï of a byte-order
-# mark. Other first letters are left alone: they may well stand before a quote or a dash.
-_NEXT = "[" + re.escape("".join(_as_cp1252(byte) for byte in range(0x80, 0xC0))) + "]"
-_TWICE = re.compile(f"[ÂÃ]{_NEXT}|â[€‚]{_NEXT}?|ï»¿|ðŸ{_NEXT}")
-# Unicode's control characters (category Cc, a closed set) and the replacement character.
-_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd]")
+
+
+def _wrongly_read(encoding: str, looks: str) -> tuple[str, re.Pattern[str], dict[int, int]]:
+    """An encoding, what UTF-8 looks like that was read in it (``~``: a byte but the first), and its bytes."""
+    as_read = [bytes([byte]).decode(encoding, errors="ignore") or chr(byte) for byte in range(256)]
+    more = "[" + re.escape("".join(as_read[0x80:0xC0])) + "]"
+    return encoding, re.compile(looks.replace("~", more)), {ord(char): i for i, char in enumerate(as_read)}
+
+
+# In cp1252 Â or Ã and one more, â and ð of quotes, dashes, notes, arrows and emoji, ï of a byte-order mark.
+# Other first letters are left alone: they may well stand before a quote or a dash, as â may, which is why
+# not all that can follow it is looked for. In the others what no language writes.
+_WRONGLY_READ = (
+    _wrongly_read("cp1252", "[ÂÃ]~|â[€‚]~?|â[ƒ„†‡ˆ‰Š‹Œ˜™šœžŸ\x81\x8d\x8f\x90\x9d]~|ï»¿|ðŸ~"),
+    _wrongly_read("mac_roman", "‚Ä~|√~"),
+    _wrongly_read("cp437", "ΓÇ~|├~"),
+    _wrongly_read("cp1251", "вЂ~"),
+)
+# Unicode's control characters (category Cc, a closed set), halves of surrogate pairs, which no file in UTF-8
+# can hold, and the replacement character.
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 # Joiners belong to words of some scripts and to emoji; the other format characters to no spoken line.
 _JOINERS = "\u200c\u200d"
 # Not of category Cf, but without a look of their own: a joiner of graphemes, fillers, variation selectors.
@@ -83,24 +97,21 @@ def _is_spoken(char: str) -> bool:
 
 
 def _decoded_once(text: str, path: str | Path, line: int) -> str:
-    """UTF-8 that was read as cp1252 and saved, once or more often, read as UTF-8."""
-    if text.isascii() or not _TWICE.search(text):
+    """UTF-8 that was read in another encoding and saved, once or more often, read as UTF-8."""
+    if text.isascii():
         return text
-    mended = text
-    try:
-        while _TWICE.search(mended):
-            mended = bytes(_BYTES[ord(char)] for char in mended).decode()
-    except (KeyError, UnicodeDecodeError):  # no exact way back
-        raise DataError(
-            path,
-            line,
-            f"{_TWICE.search(mended)[0]!r} is UTF-8 that was read as cp1252 and saved",  # type: ignore[index]
-            "restore the line from the original release",
-        ) from None
-    _note(str(path), line)
-    return mended
+    for encoding, looks, byte_of in _WRONGLY_READ:
+        while found := looks.search(text):
+            try:
+                text = bytes(byte_of[ord(char)] for char in text).decode()
+            except (KeyError, UnicodeDecodeError):  # no exact way back
+                problem = f"{found[0]!r} is UTF-8 that was read as {encoding} and saved"
+                raise DataError(path, line, problem, "restore the line from the original release") from None
+            _note(str(path), line, encoding)
+    return text
 
 
 @cache
-def _note(path: str, line: int) -> None:
-    _log.warning("%s, line %d: UTF-8 that was read as cp1252 and saved is read as it was meant", path, line)
+def _note(path: str, line: int, encoding: str) -> None:
+    told = "%s, line %d: UTF-8 that was read as %s and saved is read as it was meant"
+    _log.warning(told, path, line, encoding)

@@ -34,6 +34,8 @@ _CHARS_PER_TOKEN = 3.5
 #: How many times as much room a cut answer is given, and after how many refusals without one answer an
 #: endpoint is given up.
 _MORE_ROOM, _REFUSALS = 4, 5
+#: A count of tokens from here on is none.
+_MOST_TOKENS = 1e12
 _TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
 
 
@@ -209,7 +211,10 @@ class _Asker:
                 return
             messages += [
                 {"role": "assistant", "content": text or "(nothing)"},
-                {"role": "user", "content": f"That cannot be used: {complaint}. Answer again, completely."},
+                {
+                    "role": "user",
+                    "content": f"That cannot be used: {spoken(complaint)}. Answer again, completely.",
+                },
             ]
         reason = spoken(complaint or "")  # it may quote the answer, and is shown
         self.answers.rejects.append(
@@ -316,7 +321,7 @@ class _Asker:
             else:
                 said, retried = read_completion(completion), False
             if said is None:
-                problem = "a web page" if isinstance(completion, str) else "JSON of another form"
+                problem = _kind_of(completion)
                 continue
             if said.refused is None:
                 return _as_kept(said, completion)
@@ -388,8 +393,15 @@ def _kept(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and isinstance(found.get("text"), str) else None
 
 
+def _kind_of(body: Any) -> str:
+    """What came where a chat completion should be; what is no JSON comes as text."""
+    if not isinstance(body, str):
+        return "JSON of another form"
+    return "a web page" if body.lstrip().startswith("<") else "text that is no JSON" if body else "nothing"
+
+
 def _as_kept(said: Said, completion: Any) -> dict[str, Any]:
     usage = getattr(completion, "usage", None)
     taken = {name: getattr(usage, key, None) for name, key in _TAKEN.items()}
-    counted = {n: v for n, v in taken.items() if isinstance(v, int | float) and 0 < v < float("inf")}
+    counted = {n: v for n, v in taken.items() if type(v) in (int, float) and 0 < v < _MOST_TOKENS}
     return {"text": said.text} | counted | ({"cut": True} if said.cut else {})

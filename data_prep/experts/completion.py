@@ -42,27 +42,34 @@ def read_completion(completion: Any) -> Said | None:
         completion: as the client returns it: it checks nothing, so that any field may be of any type.
     """
     error, choices = getattr(completion, "error", None), getattr(completion, "choices", None)
+    if choices in (None, [None]) and _gives(completion, "choices"):
+        choices = []  # null, as some send it of a text that they block
     if error or (error is not None and not choices):
         return Said(refused=words_of(error) or "an error without a word", status=_status_of(error))
     if not isinstance(choices, list):
         return None
-    message = getattr(choices[0], "message", None) if choices else None
-    if choices and message is None:
+    if choices and not _gives(choices[0], "message"):
         return None
-    reason = getattr(choices[0], "finish_reason", None) if choices else None
-    written, thought = _written(message)
-    refusal = getattr(message, "refusal", None)
-    if not written and isinstance(refusal, str) and refusal.strip():
+    message = choices[0].message if choices else None
+    reason = str(getattr(choices[0], "finish_reason", None) or "").lower() if choices else ""
+    written, thought, refusal = _written(message)
+    if not written and refusal.strip():
         return Said(refused=_short(refusal))
     if reason == "content_filter":
         return Said(refused="its content filter ended the answer (finish_reason=content_filter)")
     cut = reason in ("length", "max_tokens")
     if not written.strip() and not cut:
-        return Said(refused="it sent no text" if choices else "it sent no choices")
+        ended = f" (finish_reason={_short(reason)})" if reason not in ("", "stop") else ""
+        return Said(refused=f"it sent no text{ended}" if choices else "it sent no choices")
     if thought.strip() and THINK_OPEN not in written and THINK_CLOSE not in written:
         bare = thought.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
         written = f"{THINK_OPEN}{bare}{THINK_CLOSE}\n{written.lstrip()}"
     return Said(mended(written), cut)
+
+
+def _gives(answered: Any, name: str) -> bool:
+    """Was there such a field, even with null in it? The client has None for those that were not."""
+    return name in getattr(answered, "model_fields_set", ())
 
 
 def _status_of(error: Any) -> int | None:
@@ -70,12 +77,13 @@ def _status_of(error: Any) -> int | None:
     return int(code) if re.fullmatch("[45][0-9]{2}", code) else None
 
 
-def _written(message: Any) -> tuple[str, str]:
-    """What a message says and what it thinks: ``content`` is a text, a list of parts, or nothing."""
+def _written(message: Any) -> tuple[str, str, str]:
+    """What a message says, thinks and refuses: ``content`` is a text, a list of parts, or nothing."""
     content = getattr(message, "content", None)
     parts = content if isinstance(content, list) else [content]
     said: list[str] = []
     thought: list[str] = []
+    refused = [_first_text({"refusal": getattr(message, "refusal", None)}, ("refusal",))]
     for part in parts:
         if isinstance(part, str):
             said.append(part)
@@ -83,10 +91,11 @@ def _written(message: Any) -> tuple[str, str]:
             kind = part.get("type")
             into = thought if kind in ("thinking", "reasoning") else said
             into.append(_first_text(part, ("text", "thinking", "reasoning", "content")))
+            refused.append(_first_text(part, ("refusal",)))
     if not any(thought):
         beside = {name: getattr(message, name, None) for name in ("reasoning_content", "reasoning")}
         thought = [_first_text(beside, tuple(beside))]
-    return "".join(said), "".join(thought)
+    return "".join(said), "".join(thought), "".join(refused)
 
 
 def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from data_prep.corpora.dialogue import Dialogue
 from data_prep.experts.client import Answers, Request, Settings, ask_all
 from data_prep.experts.reading import read_dictionary
+from rewards.parse import has_visible, spoken
 
 THEME = "Theme"
 _TEMPLATES = Path(__file__).parents[1] / "prompts/extract"
@@ -51,7 +52,7 @@ def complaint(text: str, speakers: Sequence[str]) -> str | None:
         return f"the dictionary lacks {', '.join(missing)}"
     if unknown := [name for name in found if name not in names]:
         return f"the dictionary names {', '.join(unknown)}, who does not speak"
-    if empty := [name for name in names if not found[name].strip()]:
+    if empty := [name for name in names if not has_visible(found[name])]:
         return f"the text of {', '.join(empty)} is empty"
     if long := [name for name in names if len(found[name]) > _MOST_CHARACTERS]:
         return f"the text of {', '.join(long)} is longer than one sentence"
@@ -94,5 +95,5 @@ def ask_personas(
     profiles = {}
     for name, (_, text) in answers.texts.items():
         found = read_profiles(text)
-        profiles[name.removeprefix("persona:")] = {k: " ".join(v.split()) for k, v in found.items()}
+        profiles[name.removeprefix("persona:")] = {k: spoken(v) for k, v in found.items()}
     return profiles, answers

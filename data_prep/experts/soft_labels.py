@@ -14,6 +14,7 @@ from data_prep.experts.client import Answers, Request, Settings, ask_all
 from data_prep.experts.reading import read_dictionary
 from data_prep.rows import gold_label
 from rewards.iou import normalise
+from rewards.parse import MIN_WEIGHT
 
 MOST = 3
 _TEMPLATES = Path(__file__).parents[1] / "prompts/label"
@@ -60,8 +61,8 @@ def read_label(text: str, gold: str, labels: Sequence[str]) -> dict[str, float]:
     if len(weights) != len(found) or not 1 <= len(weights) <= MOST:
         raise ValueError(f"the dictionary must name one to {MOST} labels, each once")
     for label, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
-            raise ValueError(f"the weight of {label} must be a number above 0 and at most 1")
+        if type(weight) not in (int, float) or not MIN_WEIGHT <= weight <= 1:
+            raise ValueError(f"the weight of {label} must be a number from {MIN_WEIGHT:f} to 1")
     if any(weight >= weights.get(gold, 0.0) for label, weight in weights.items() if label != gold):
         raise ValueError(f"{gold} must be among the labels and have the largest weight")
     if gold not in weights:

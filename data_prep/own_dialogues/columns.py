@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_prep.corpora.errors import DataError
@@ -74,6 +74,21 @@ def choose_columns(path: Path, line: int, header: Sequence[str], asked: Mapping[
         problem = f"no column for the text ({', '.join(NAMES['text'])}); there are {shown}"
         raise DataError(path, line, problem, 'say which one it is, FIELDS="text=<name>"')
     return chosen
+
+
+def late_column(
+    chosen: Mapping[str, str], asked: Mapping[str, str]
+) -> Callable[[Iterable[str], Sequence[str]], str | None]:
+    """What finds, among the names of a later row, one that the header lacks and that says what a column is.
+
+    Args:
+        chosen: of `choose_columns`.
+        asked: of `read_columns`; what is left out there, or has another column, is not missed.
+    """
+    missing = {name for role, names in NAMES.items() if role not in {*chosen, *asked} for name in names}
+    return lambda names, header: next(
+        (name for name in names if name not in header and _plain(name) in missing), None
+    )
 
 
 def _plain(name: str) -> str:

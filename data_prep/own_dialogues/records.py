@@ -11,9 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data_prep.corpora.dialogue import text_lines
+from data_prep.corpora import strict_json
+from data_prep.corpora.dialogue import packed, text_lines
 from data_prep.corpora.errors import DataError
-from data_prep.own_dialogues.columns import choose_columns
+from data_prep.own_dialogues.columns import choose_columns, late_column
 
 #: Endings of files -> how they are read.
 FORMS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "txt"}
@@ -89,6 +90,8 @@ def _check_encoding(path: Path) -> None:
         begin = file.read(4096)
     if not begin:
         raise DataError(path, None, "the file is empty", "name the file with the dialogues, IN=...")
+    if kind := packed(begin):
+        raise DataError(path, None, f"this is {kind}", "unpack it, or save it as text")
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
         raise DataError(path, 1, "this is UTF-16, or no text at all", _UTF8.format("utf-16"))
 
@@ -155,9 +158,14 @@ def _jsonl(path: Path, asked: Mapping[str, str]) -> Records:
         raise DataError(path, None, "no line with an object", "write one object a line")
     header = list(first[1])
     chosen = choose_columns(path, first[0], header, asked)
+    missed = late_column(chosen, asked)
 
     def records() -> Iterator[Record]:
         for line, content in chain([first], found):
+            if (name := missed(content, header)) is not None:
+                problem = f"{name!r} stands on no line before, so that it is not read"
+                remedy = "name it on the first line, too, with null where there is nothing"
+                raise DataError(path, line, problem, remedy)
             yield Record(line, {role: _cell(path, line, content, name) for role, name in chosen.items()})
 
     return Records(chosen, _others(header, chosen), records())
@@ -169,9 +177,10 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not text.strip():
             continue
         try:
-            content = json.loads(text)
+            content = strict_json.loads(text)
         except (ValueError, RecursionError) as error:
-            reason = error if isinstance(error, json.JSONDecodeError) else type(error).__name__
+            told = isinstance(error, json.JSONDecodeError | strict_json.RepeatedKeyError)
+            reason = error if told else type(error).__name__
             raise DataError(path, line, f"no JSON ({reason})", remedy) from None
         if not isinstance(content, dict):
             raise DataError(path, line, "no JSON object", remedy)

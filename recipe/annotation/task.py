@@ -14,7 +14,7 @@ from data_prep.files import write_json
 from data_prep.own_dialogues.read import Overview
 from recipe.run.files import read_json
 from rewards.labels import known_corpora
-from rewards.parse import MAX_LABEL_CHARS
+from rewards.parse import MAX_LABEL_CHARS, has_visible
 
 #: What no label may hold: it stands in a prompt's list, and in quotes in an answer's dictionary.
 _FORBIDDEN = frozenset("<>{}\\")
@@ -114,9 +114,14 @@ def read_labels(text: str | None, default: str) -> tuple[str, ...]:
             f'{said} is one word and no corpus; name labels, LABELS="calm,worried,glad", or one of '
             f"{', '.join(corpora)}"
         )
+    if named := [label for label in labels if label.casefold() in corpora]:
+        raise ValueError(
+            f"{said} names the corpus {named[0]} among others; the labels of one are taken at a time"
+        )
     known: dict[str, str] = {}
     for label in labels:
-        if not label or len(label) > MAX_LABEL_CHARS or not label.isprintable() or _FORBIDDEN & set(label):
+        seen = has_visible(label) and label.isprintable() and len(label) <= MAX_LABEL_CHARS
+        if not seen or _FORBIDDEN & set(label):
             raise ValueError(
                 f"{said}: {label!r} is no label; one has 1 to {MAX_LABEL_CHARS} printed characters and none "
                 f"of {' '.join(sorted(_FORBIDDEN))}"

@@ -6,6 +6,7 @@ utterances.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -56,7 +57,13 @@ def bootstrap_intervals(
 
 
 def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The middle ``level`` of some resamples; two equal ends where they differ by no more than rounding."""
+    """The middle ``level`` of some resamples; two equal ends where they differ by no more than rounding.
+
+    Raises:
+        ValueError: one of them is no finite number.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("a resample is no finite number, so a value that was drawn is none")
     if np.ptp(values) <= ROUNDING:
         return (float(values[0]),) * 2
     tail = (1 - level) / 2
@@ -97,11 +104,16 @@ def clustered_mean(
 
     Returns:
         The estimate, whose interval is None with one cluster; None without a value.
+
+    Raises:
+        ValueError: a value is no finite number.
     """
     if not len(values):
         return None
     sums: dict[Any, list[float]] = {}
     for value, cluster in zip(values, clusters, strict=True):
+        if not math.isfinite(value):
+            raise ValueError(f"a value of {cluster!r} is {value}")
         line = sums.setdefault(cluster, [0.0, 0])
         line[0] += float(value)
         line[1] += 1

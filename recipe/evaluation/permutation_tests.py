@@ -40,14 +40,14 @@ def paired_permutation(
         p; 1.0 for a single dialogue, or where no dialogue's sum differs.
 
     Raises:
-        ValueError: the three are not of one length, or there is no such alternative.
+        ValueError: the three are not of one length, a score is not finite, or there is no such alternative.
     """
     if alternative not in ("two-sided", "greater", "less"):
         raise ValueError(f"no alternative {alternative!r}; two-sided, greater or less")
     sums: dict[str, float] = {}
     for a, b, dialogue in zip(first, second, dialogues, strict=True):
         sums[dialogue] = sums.get(dialogue, 0.0) + float(a) - float(b)
-    differences = np.array(list(sums.values()))
+    differences = _finite(sums)
     # A single dialogue can be swapped or not: both are as extreme.
     if len(differences) < 2 or np.abs(differences).max() <= ROUNDING:
         return 1.0
@@ -117,6 +117,13 @@ def unpaired_permutation(
     return reached / (resamples + 1)
 
 
+def _finite(values: Mapping[Any, float]) -> np.ndarray:
+    """The values; NaN would be as extreme as nothing, and p 0."""
+    if broken := [dialogue for dialogue, value in values.items() if not math.isfinite(value)]:
+        raise ValueError(f"a score of dialogue {broken[0]!r} is no finite number")
+    return np.array(list(values.values()))
+
+
 def _level(means: Mapping[Any, float]) -> float:
     return math.fsum(means.values()) / len(means)
 
@@ -125,7 +132,9 @@ def _means(values: Sequence[float], clusters: Sequence[Any]) -> dict[Any, float]
     found: dict[Any, list[float]] = {}
     for value, cluster in zip(values, clusters, strict=True):
         found.setdefault(cluster, []).append(float(value))
-    return {cluster: float(np.mean(part)) for cluster, part in found.items()}
+    means = {cluster: float(np.mean(part)) for cluster, part in found.items()}
+    _finite(means)
+    return means
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:

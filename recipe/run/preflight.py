@@ -23,10 +23,11 @@ from data_prep.prompt import load_paraphrases, load_templates
 from recipe.models.self_expert import experts_of
 from recipe.run import corpora_fetch, gpu_checks, lock
 from recipe.run.files import checkpoint_folders, raw_dir_of, read_own_config
-from recipe.run.flatten import flatten, plain
+from recipe.run.flatten import flatten, load_config, plain
 from recipe.run.lock import LockedError, locked
 from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
 from recipe.run.schema import setting_faults
+from recipe.run.shortcuts import CONF
 from recipe.run.verl_types import verl_faults
 
 GIB = 2**30
@@ -39,11 +40,16 @@ _TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
 #: What may differ in a resumed run: how it is done, and what is not done yet.
 _FREE = (
     *(f"run.{name}" for name in ("name", "root", "resume", "retries", "reuse", "preload")),
-    *("run.patience", "run.rejoin", "evaluate.train_rows", "evaluate.entropy_rows"),
-    *(f"evaluate.{name}" for name in ("stages", "samples", "temperature", "batch_rows")),
+    *("run.patience", "run.rejoin", "evaluate"),
     *(f"expert.{name}" for name in ("concurrency", "timeout", "retries", "reasks", "max_cost")),
     *("expert.max_tokens", "expert.max_tokens_cap", "flywheel.iterations", "cluster", "plan"),
 )
+#: What may not, for all that: the run whose checkpoints are scored, for some of them may be by now.
+_KEPT = ("evaluate.of",)
+#: Settings with which a checkpoint is scored once and for all.
+_OF_SCORES = [
+    f"evaluate.{n}" for n in ("samples", "temperature", "train_rows", "paraphrases", "entropy_rows")
+]
 _FREE_OF_ENDPOINTS = ("prompt_price", "answer_price", "limit_name")
 #: Settings that are lists: a word where one is meant is a list of one.
 _LISTS = ("corpora", "evaluate.stages", "run.reuse", "run.preload")
@@ -246,19 +252,27 @@ def _run_folder(config: DictConfig) -> Path:
         )
     if not (folder / "config.yaml").is_file():
         raise PreflightError(f"{folder} is no run: it has no config.yaml; give another NAME=...")
-    _check_same(read_own_config(folder), config)
+    _check_same(folder, config)
     return folder
 
 
-def _check_same(old: DictConfig, new: DictConfig) -> None:
-    """A resumed run must keep its settings: what is done was done with them."""
-    before, after = (flatten(_settled(config)) for config in (old, new))
-    changed = [
-        key
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-        and not any(key == free or key.startswith(free + ".") for free in _FREE)
-    ]
+def _check_same(folder: Path, new: DictConfig) -> None:
+    """A resumed run must keep its settings: what is done was done with them.
+
+    One that has come up since it was begun, and stands as `conf/self_emo.yaml` has it, could not have been
+    given.
+    """
+    before, after = (flatten(_settled(config)) for config in (read_own_config(folder), new))
+    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    _tell_what_is_scored(folder, [key for key in changed if key in _OF_SCORES])
+    changed = [key for key in changed if not _is_free(key)]
+    if came := [key for key in changed if key not in before]:
+        today = flatten(_settled(load_config(CONF / "self_emo.yaml")))
+        since = [key for key in came if key in today and today[key] == after[key]]
+        changed = [key for key in changed if key not in since]
+        if since and not changed:
+            shown = ", ".join(f"{key}={after[key]}" for key in since)
+            print(f"the run was begun without settings that have come up since; it goes on with {shown}")
     if changed == ["prompts.digest"]:
         raise PreflightError(
             f"the prompt templates of prompts.dir={new.prompts.dir} are not those the run began with (digest "
@@ -271,6 +285,19 @@ def _check_same(old: DictConfig, new: DictConfig) -> None:
             f"a resumed run keeps its settings, but these changed: {shown}. Give the ARGS that it "
             "was begun with, and run.resume=true beside them, or another NAME=..."
         )
+
+
+def _tell_what_is_scored(folder: Path, changed: Sequence[str]) -> None:
+    scored = sorted(path.parent.name for path in folder.glob("eval/*/answers_of.json"))
+    if changed and scored:
+        print(
+            f"{', '.join(scored)} stay as they are scored: to score them again with another "
+            f"{', '.join(changed)}, delete their folders in {folder / 'eval'}"
+        )
+
+
+def _is_free(key: str) -> bool:
+    return key not in _KEPT and any(key == free or key.startswith(free + ".") for free in _FREE)
 
 
 def _settled(config: DictConfig) -> dict[str, Any]:

@@ -223,10 +223,12 @@ class SftData(_Part):
     micro_batch_size_per_gpu: Count | None = None
     max_token_len_per_gpu: Count | None = None
     max_length: Count
+    num_workers: AtLeastZero = 0
 
 
 class SftTrainer(_Part):
     total_epochs: Count
+    max_ckpt_to_keep: Count | None = None
 
 
 class Sft(_Part):
@@ -240,6 +242,10 @@ class Data(_Part):
     max_prompt_length: Count
     max_response_length: Count
     dataloader_num_workers: AtLeastZero
+    shuffle: Switch = True
+    truncation: Annotated[str, one_of("error", "left", "right", "middle")] = "error"
+    train_max_samples: Every = -1
+    val_max_samples: Every = -1
 
 
 class Model(_Part):
@@ -295,6 +301,10 @@ class Trainer(_Part):
     save_freq: Every
     test_freq: Every
     val_before_train: Switch
+    critic_warmup: AtLeastZero = 0
+    max_actor_ckpt_to_keep: Count | None = None
+    resume_mode: Annotated[str, one_of("auto", "disable", "resume_path")] = "auto"
+    log_val_generations: AtLeastZero = 0
     device: Annotated[str, one_of("cpu", "cuda")]
 
 

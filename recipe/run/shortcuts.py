@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
@@ -84,7 +84,10 @@ def keys_of(experiment: str) -> list[str]:
 
 
 def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """A text in quotes as Hydra reads it: a backslash counts before a quote, ``${`` or the end."""
+    before = r"(\\*)(\"|\$\{|\Z)"
+    escaped = re.sub(before, lambda found: found[1] * 2 + ("\\" + found[2] if found[2] else ""), value)
+    return f'"{escaped}"'
 
 
 def count_gpus(environment: MutableMapping[str, str]) -> int:

@@ -220,6 +220,19 @@ def test_a_reward_that_is_no_number_names_its_row(bad, as_tensor, lam):
     assert np.isfinite(np.asarray(self_grpo_advantages(good, good, groups, lam))).all()
 
 
+def test_what_is_no_number_at_all():
+    with pytest.raises(ValueError, match=r"reward of row 1 \(group 'a'\) is nan"):
+        self_grpo_advantages([1.0, None], [0, 0], ["a", "a"], 0.5)
+    for rewards in (["1", "2"], [{}, 1.0]):
+        with pytest.raises(ValueError, match="rewards must be numbers"):
+            self_grpo_advantages(rewards, [0, 0], ["a", "a"], 0.5)
+    for eps in (float("nan"), float("inf"), -1e-6):
+        with pytest.raises(ValueError, match="eps must be"):
+            self_grpo_advantages([1.0, 0.0], [0, 0], ["a", "a"], 0.5, eps=eps)
+    with pytest.raises(ValueError, match="lambda = t/T"):
+        progress(float("nan"), 5)
+
+
 def test_groups_may_be_numbers_in_an_array_or_a_tensor():
     r, r2, groups = np.array([1.0, 0.0, 0.5, 0.1]), np.array([0.0, THIRD, 0.0, 1.0]), [7, 7, 3, 3]
     wanted = self_grpo_advantages(r, r2, groups, 0.5)

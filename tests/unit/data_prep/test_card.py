@@ -148,10 +148,12 @@ def test_the_command_writes_the_card_and_leaves_no_old_findings(tmp_path, monkey
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "data_card.html", "dev.parquet", "leakage.json", "test.parquet", "train.parquet"
     ]  # fmt: skip
-    monkeypatch.setattr("sys.argv", [*command, "--max-prompt-length", "5"])
-    with pytest.raises(SystemExit):
-        main()
-    assert "name a --tokenizer" in capsys.readouterr().err
+    for length, said in (("5", "name a --tokenizer"), ("0", "=0 must be at least 1"), ("-3", "=-3 must be")):
+        tokenizer = ["--tokenizer", "x"] if length != "5" else []
+        monkeypatch.setattr("sys.argv", [*command, *tokenizer, f"--max-prompt-length={length}"])
+        with pytest.raises(SystemExit):
+            main()
+        assert said in capsys.readouterr().err
 
 
 def test_too_many_utterances_leave_the_leakage_out(tmp_path, monkeypatch):

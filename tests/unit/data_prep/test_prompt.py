@@ -183,6 +183,16 @@ def test_undecodable_templates_are_named(tmp_path):
         load_templates(tmp_path)
 
 
+def test_a_mark_of_byte_order_is_no_part_of_a_prompt_and_an_empty_one_is_none(tmp_path):
+    write_templates(tmp_path)
+    (tmp_path / "user.txt").write_bytes(b"\xef\xbb\xbf{history}\n")
+    assert load_templates(tmp_path).user == "{history}"
+    for empty in ("", " \n", "\u200b"):
+        (tmp_path / "user.txt").write_text(empty, encoding="utf-8")
+        with pytest.raises(ValueError, match="user.txt is empty"):
+            load_templates(tmp_path)
+
+
 # ---- fitting ----
 
 TEMPLATES = load_templates("compact")

@@ -207,8 +207,10 @@ def test_labels_may_come_with_the_row():
         # One level of JSON too many or too few, and other things that are no mapping.
         *('{"joy": 1.0}', b'{"joy": 1.0}', "joy", "", None, 1.0, float("nan"), ["joy"], [["joy", 1.0]]),
         *(("joy", 1.0), np.array({"joy": 1.0}, dtype=object)),
+        {"joy": 1.0, "anger": 10**400},
+        {"joy": 1.0, "anger": 1e308},
     ],
-    ids=repr,
+    ids=lambda label: repr(label)[:40],
 )
 def test_a_broken_label_stops_the_run_and_names_the_field(label):
     for solution in (text({"joy": 1.0}), "nothing"):
@@ -221,8 +223,9 @@ def test_a_broken_label_stops_the_run_and_names_the_field(label):
 def test_extra_info_as_json_text_is_named_too():
     with pytest.raises(ValueError, match="extra_info"):
         compute_score("meld", text({"joy": 1.0}), {"joy": 1.0}, '{"row_id": "a"}')
-    with pytest.raises(ValueError, match="ground_truth"):
-        compute_score("meld", text({"joy": 1.0}), {"joy": 1.0}, {"labels": '["joy"]'})
+    for labels in ('["joy"]', 5, float("nan"), {"joy": 1}, [None, "joy"], [["joy"]]):
+        with pytest.raises(ValueError, match="meld: extra_info.labels is .*, not a list of texts"):
+            compute_score("meld", text({"joy": 1.0}), {"joy": 1.0}, {"labels": labels})
 
 
 def test_a_soft_label_may_have_any_weights():

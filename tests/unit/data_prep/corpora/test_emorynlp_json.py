@@ -76,6 +76,14 @@ def test_scenes_become_dialogues_with_the_ids_of_the_csv(tmp_path):
     assert next(emorynlp_json.read_split(write(tmp_path, mixed), "train")) == first
 
 
+def test_a_person_who_is_named_twice_is_one(tmp_path):
+    document = changed(lambda d, s, u: u.update(speakers=["Ada B", "Ada B\u200b"]))
+    assert next(emorynlp_json.read_split(write(tmp_path, document), "train")).utterances[0].speaker == "Ada B"
+    document = json.dumps(DOCUMENT).replace('"emotion": "Scared"', '"emotion": "Scared", "emotion": "Sad"')
+    with pytest.raises(DataError, match="the key 'emotion' stands twice"):
+        list(emorynlp_json.read_split(write(tmp_path, document), "train"))
+
+
 def changed(change) -> dict:
     document = copy.deepcopy(DOCUMENT)
     scene = document["episodes"][0]["scenes"][0]

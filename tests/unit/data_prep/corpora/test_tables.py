@@ -115,6 +115,11 @@ def without(rows: list[dict], column: str) -> list[dict]:
     return [{name: cell for name, cell in row.items() if name != column} for row in rows]
 
 
+NAN = float("nan")
+SCENES = [
+    {"season": season, "episode": 1, "scene_id": 2, "speaker": "A", "text": "x", "label": "joy"}
+    for season in (1, None)
+]
 NAMED = [row | {"label": MELD_IDS[row["label"]]} for row in ROWS]
 
 
@@ -138,7 +143,20 @@ NAMED = [row | {"label": MELD_IDS[row["label"]]} for row in ROWS]
         ([NAMED[0] | {"label": "glee"}], 1, "unknown emotion 'glee'; expected one of neutral, "),
         ([NAMED[0] | {"text": " "}], 1, "empty utterance"),
         ([NAMED[0] | {"speaker": None}], 1, "no speaker"),
+        ([NAMED[0] | {"speaker": NAN}], 1, "speaker nan is no name"),
+        ([NAMED[0] | {"speaker": {"name": "Ann"}}], 1, "is no name"),
         ([NAMED[0] | {"dialogue_id": None}], 1, "no dialogue id"),
+        ([NAMED[0] | {"dialogue_id": "\u200b"}], 1, "no dialogue id"),
+        ([NAMED[0] | {"dialogue_id": NAN}], 1, "dialogue id nan is neither text nor a whole number"),
+        ([NAMED[0] | {"dialogue_id": "7" * 5000}], 1, "5,000 characters"),
+        (SCENES, 2, "no dialogue id"),
+        ([NAMED[0] | {"utterance_id": [1]}], 1, r"utterance id \[1\] is neither"),
+        ([NAMED[0] | {"utterance_id": True}], 1, "utterance id True is neither"),
+        ([NAMED[0], NAMED[0] | {"utterance_id": "1"}], 2, "utterance 1 of its dialogue stands there twice"),
+        ([without(NAMED[:1], "utterance_id")[0], NAMED[1]], 2, "'utterance_id' stands in no row before"),
+        ([NAMED[0] | {"Text": "Hm."}], None, "more than one column text"),
+        ([NAMED[0] | {"text": [], "label": [], "speaker": []}], 1, "a dialogue without an utterance"),
+        ([NAMED[0] | {"text": "Hi \ud83d"}], 1, r"unreadable character U\+D83D"),
         ([NAMED[0] | {"text": ["a", "b"], "label": ["joy"], "speaker": ["A", "B"]}], 1, "different lengths"),
     ],
 )
@@ -148,6 +166,31 @@ def test_what_cannot_be_used_names_file_and_line(tmp_path, rows, line, problem):
     with pytest.raises(DataError, match=problem) as caught:
         read(tmp_path, "meld")
     assert caught.value.line == line and caught.value.path.endswith(".jsonl")
+
+
+def test_ids_and_class_ids_that_became_floats_are_whole_numbers(tmp_path):
+    """As pandas writes a column in which one is missing; and texts of digits are in the order of numbers."""
+    floats = [
+        row | {name: float(row[name]) for name in ("dialogue_id", "utterance_id", "label")} for row in ROWS
+    ]
+    texts = [row | {"dialogue_id": "7\u200b", "utterance_id": i} for row, i in zip(ROWS, "93A", strict=True)]
+    for split, rows in {"train": floats, "dev": ROWS, "test": texts[:2]}.items():
+        parquet(tmp_path / f"meld/{split}.parquet", rows)
+    (tmp_path / "meld/label_names.json").write_text(json.dumps(MELD_IDS))
+    found = read(tmp_path, "meld")
+    assert [d.utterances for d in found["train"]] == [d.utterances for d in found["dev"]]
+    assert [d.dialogue_id for d in found["train"]] == ["train_7", "train_9"]
+    (dialogue,) = found["test"]
+    assert (dialogue.dialogue_id, [u.utterance_id for u in dialogue.utterances]) == ("test_7", ["3", "9"])
+
+
+def test_a_key_that_stands_twice_loses_no_value(tmp_path):
+    for split in ("train", "dev", "test"):
+        jsonl(tmp_path / f"meld/{split}.jsonl", NAMED)
+    path = tmp_path / "meld/train.jsonl"
+    path.write_text(path.read_text().replace('"text": "Look!"', '"text": "Look!", "text": "No."'))
+    with pytest.raises(DataError, match=r"train.jsonl, line 2: .*the key 'text' stands twice"):
+        read(tmp_path, "meld")
 
 
 def test_parquet_rows_are_counted_too(tmp_path):

@@ -38,7 +38,11 @@ def twice(text: str, times: int = 1) -> str:
 
 
 @pytest.mark.parametrize(
-    "meant", ["It\u2019s fine.", "Caf\xe9\u2026", "\u201cNo\u201d \u2013 yes", "Oh \U0001f600", "a\xa0b \xa3"]
+    "meant",
+    [
+        *("It\u2019s fine.", "Caf\xe9\u2026", "\u201cNo\u201d \u2013 yes", "Oh \U0001f600", "a\xa0b \xa3"),
+        "\u266a la \u266a \u2192 \u2764 \u2122",
+    ],
 )
 @pytest.mark.parametrize("times", [1, 2])
 def test_text_that_was_decoded_twice_is_read_as_it_was_meant_and_told(tmp_path, caplog, meant, times):
@@ -64,8 +68,21 @@ def test_text_that_was_decoded_twice_and_has_no_way_back_is_refused(tmp_path, te
     assert_error(caught.value, "train_sent_emo.csv", 3, "is UTF-8 that was read as cp1252 and saved")
 
 
+@pytest.mark.parametrize("encoding", ["mac_roman", "cp437", "cp1251"])
+def test_other_wrong_encodings_are_known_too(tmp_path, caplog, encoding):
+    text = "\u201cIt\u2019s\u201d \u2013 fine\u2026"
+    (dialogue,) = read_meld(
+        tmp_path, MELD_HEADER + f'1,"{text.encode().decode(encoding)}",Ada,joy,positive,0,0\n'
+    )
+    assert dialogue.utterances[0].text == text and f"was read as {encoding}" in caplog.text
+
+
 @pytest.mark.parametrize(
-    "text", ["Caf\xe9 \xab \xdc \xbb", "CAF\xc9\u2026", "\xbfQu\xe9?", "na\xefve \u2019", "\u4f60\u597d"]
+    "text",
+    [
+        *("Caf\xe9 \xab \xdc \xbb", "CAF\xc9\u2026", "\xbfQu\xe9?", "na\xefve \u2019", "\u4f60\u597d"),
+        *("pens\xe2\u2019\u2026", "\u201apens\xe2\u201d", "\u0432\u0402, \u0393\xc7", "\u221a2"),
+    ],
 )
 def test_what_is_written_in_other_letters_stays(tmp_path, text):
     (dialogue,) = read_meld(tmp_path, MELD_HEADER + f'1,"{text}",Ada,joy,positive,0,0\n')
@@ -153,6 +170,7 @@ def test_a_corpus_that_is_asked_for_by_a_word_is_a_list_of_one():
             "120,000 characters where an utterance has at most",
         ),
         (f"1,Hi,{'A' * 201},joy,positive,0,1", "201 characters where names have at most 200"),
+        (f"1,Hi,Ada,{'joy ' * 1000},positive,0,1", "unknown emotion 'joy joy"),
         (f"1,{'Hi ' * 400_000},Ada,joy,positive,0,0", "a line of more than 1,000,000 bytes"),
     ],
 )
@@ -186,3 +204,26 @@ def test_a_pipe_or_a_folder_where_a_file_belongs_is_no_file(tmp_path, make):
     for use in (lambda: list(meld.read_split(path, "train")), lambda: find_corpora(tmp_path, ["meld"])):
         with pytest.raises(DataError, match="train_sent_emo.csv: this is no file"):
             use()
+
+
+@pytest.mark.parametrize("name", ["MELD.Raw", "meld ", "meld.zip"])
+def test_what_is_nearly_called_as_a_corpus_is_told(tmp_path, caplog, name):
+    emory = tmp_path / "emorynlp"
+    emory.mkdir()
+    for split in ("train", "dev", "test"):
+        (emory / f"emorynlp_{split}_final.csv").touch()
+    (tmp_path / name).touch()
+    assert list(find_corpora(tmp_path)) == ["emorynlp"]
+    assert f"{tmp_path / name} is not read: a corpus lies unpacked in a folder of its name" in caplog.text
+    with pytest.raises(DataError, match=f"Remedy: {name} is there: .* call the folder meld"):
+        find_corpora(tmp_path, ["meld"])
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"), [(b"\x1f\x8b\x08", "a gzip file"), (b"PK\x03\x04\xff", "a zip file or a spreadsheet")]
+)
+def test_a_packed_file_is_told_as_such(tmp_path, begin, kind):
+    path = tmp_path / "train_sent_emo.csv"
+    path.write_bytes(begin)
+    with pytest.raises(DataError, match=f"this is {kind}. Remedy: unpack it"):
+        list(meld.read_split(path, "train"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from data_prep.experts.client import ExpertError, ask_all
@@ -27,8 +29,9 @@ def test_all_of_an_answer_is_read(server, tmp_path, message):
     assert answers.texts == {"r0": ("one", f"<think>Bob sounds angry.</think>\n{DICT}")}
 
 
-def test_an_answer_that_was_cut_is_asked_for_with_more_room_up_to_the_cap(server, tmp_path):
-    cut = {"message": {"content": None, "reasoning_content": "Hm, I"}, "finish_reason": "length"}
+@pytest.mark.parametrize("ended", ["length", "MAX_TOKENS"])
+def test_an_answer_that_was_cut_is_asked_for_with_more_room_up_to_the_cap(server, tmp_path, ended):
+    cut = {"message": {"content": None, "reasoning_content": "Hm, I"}, "finish_reason": ended}
     check = lambda text: None if text == "fine" else "it lacks a dictionary"  # noqa: E731
     server.script = [cut, cut]
     asked = settings(server, max_tokens_cap=1000)
@@ -53,6 +56,23 @@ def test_half_a_character_in_an_answer_can_be_kept(server, tmp_path):
     server.reply = lambda body: "fine \ud83d"
     (reject,) = ask_all(requests(1, lambda text: f"no {text}"), settings(server), tmp_path / "a", "t").rejects
     assert reject["answer"] == "fine \ufffd"
+
+
+def test_half_a_character_in_a_complaint_can_be_sent(server, tmp_path):
+    replies = iter(['{"\\ud83d": "x"}', "fine"])
+    server.reply = lambda body: next(replies)
+    check = lambda text: None if text == "fine" else f"it names {next(iter(json.loads(text)))}"  # noqa: E731
+    answers = ask_all(requests(1, check), settings(server, retries=0), tmp_path, "test")
+    assert answers.texts == {"r0": ("one", "fine")}
+    assert "it names \ufffd. Answer again" in server.bodies[1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("count", [10**400, 1e300, -5, True, "12", None, [1]])
+def test_a_count_of_tokens_that_can_be_none_is_guessed(server, tmp_path, count):
+    choices = [{"index": 0, "message": {"content": "fine"}}]
+    server.script = [(200, {"choices": choices, "usage": {"prompt_tokens": count, "completion_tokens": 7}})]
+    found = ask_all(requests(1), settings(server), tmp_path, "test")
+    assert (found.prompt_tokens, found.answer_tokens) == pytest.approx((10 / 3.5, 7))
 
 
 def test_a_refused_answer_is_asked_again_with_the_complaint_then_set_aside(server, tmp_path):
@@ -107,6 +127,11 @@ def nested(depth: int) -> bytes:
         ({"message": {"content": ""}, "finish_reason": "stop"}, "it sent no text"),
         ({"message": {"content": "a", "role": "x"}, "finish_reason": "content_filter"}, "content filter"),
         ({"message": {"content": None, "refusal": "I will not."}}, "I will not."),
+        ({"message": {"content": [{"type": "refusal", "refusal": "I will not."}]}}, "I will not."),
+        ({"message": {"content": None}, "finish_reason": "tool_calls"}, "no text (finish_reason=tool_calls)"),
+        ((200, {"choices": None}), "it sent no choices"),
+        ((200, {"choices": [None]}), "it sent no choices"),
+        ({"message": None}, "it sent no text"),
     ],
 )
 def test_a_refusal_is_no_answer_and_is_asked_again_by_the_next_run(server, tmp_path, answer, said):

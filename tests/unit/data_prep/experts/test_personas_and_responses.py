@@ -20,7 +20,8 @@ DIALOGUE = Dialogue(
 
 
 def test_personas_are_asked_for_and_checked(server, tmp_path):
-    good = 'Ann is glad. {not this}\n{"Ann": "A lively\nperson.", "Bo": "A calm person.", "Theme": "Winning"}'
+    good = 'Ann is glad. {not this}\n{"Ann": "A lively\nperson.", '
+    good += '"Bo": "A\\u202e calm\\u0007 person.", "Theme": "Winning"}'
     replies = iter(['{"Ann": "A lively person.", "Theme": "Winning"}', good.replace("\nperson", " person")])
     server.reply = lambda body: next(replies)
     profiles, answers = personas.ask_personas([DIALOGUE], settings(server), tmp_path)
@@ -39,6 +40,7 @@ def test_personas_are_asked_for_and_checked(server, tmp_path):
         ("{'Ann': 'x', 'Theme': 1}", "must map names to text"),
         ("{'Ann': 'x', 'Theme': 'y', 'Zed': 'z'}", "names Zed, who does not speak"),
         ("{'Ann': ' ', 'Theme': 'y'}", "the text of Ann is empty"),
+        ("{'Ann': 'x', 'Theme': '\\u200b\u3164'}", "the text of Theme is empty"),
         ("{'Ann': '%s', 'Theme': 'y'}" % ("x" * 601), "longer than one sentence"),
         ("{'Ann': __import__('os').getcwd(), 'Theme': 'y'}", "ends with no dictionary"),
         ("analysis\n{'Ann': 'x', 'Theme': 'y'}", None),

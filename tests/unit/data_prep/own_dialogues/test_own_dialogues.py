@@ -64,7 +64,8 @@ ANN_AND_BOB = [
 )
 def test_the_same_dialogues_in_every_form(said, name, content):
     assert said(name, content) == ANN_AND_BOB
-    assert said(name, codecs.BOM_UTF8 + content.encode()) == ANN_AND_BOB
+    for marks in (1, 2):
+        assert said(name, codecs.BOM_UTF8 * marks + content.encode()) == ANN_AND_BOB
 
 
 def test_text_lines_have_names_or_none_and_empty_lines_between_dialogues(said):
@@ -172,6 +173,11 @@ def test_what_is_told_about_columns(tmp_path):
         ("x.jsonl", '{"text": "Hi."}\n{"texts": "Hi."}\n', "line 2: empty text"),
         ("x.jsonl", '{"text": "Hi.", "dialogue_id": true}\n', "line 1: 'dialogue_id' is neither"),
         ("x.jsonl", "\n", "no line with an object"),
+        ("x.jsonl", '{"text": "Hi.", "text": "Ho."}\n', "line 1: no JSON .the key 'text' stands twice"),
+        ("x.jsonl", '{"text": "Hi."}\n{"text": "Ho.", "Speaker": "A"}\n', "line 2: 'Speaker' stands on"),
+        ("x.jsonl", '{"text": "Hi \\ud83d"}\n', r"line 1: unreadable character U\+D83D"),
+        ("x.csv", b"\x1f\x8b\x08\x00", "this is a gzip file. Remedy: unpack it"),
+        ("x.txt", b"PK\x03\x04", "this is a zip file or a spreadsheet"),
         ("x.txt", "\n\n", "no utterance"),
         ("x.xlsx", "PK", "ends in '.xlsx' is not read"),
     ],
@@ -190,6 +196,11 @@ def test_no_file_no_folder_no_column_of_that_name(tmp_path, said):
             look_through(path, MELD, {})
     with pytest.raises(DataError, match="no column 'Words' .*; there are 'text'"):
         said("x.csv", "text\nHi.\n", {"text": "Words"})
+
+
+def test_a_later_column_that_is_left_out_is_not_missed(said):
+    content = '{"text": "Hi."}\n{"text": "Ho.", "speaker": "A", "mood": 1}\n'
+    assert [row[2] for row in said("x.jsonl", content, {"speaker": ""})] == [read.SOMEBODY] * 2
 
 
 def test_text_and_names_are_cleaned_as_those_of_a_corpus(said):

@@ -66,6 +66,12 @@ def test_labels_by_the_name_of_a_corpus(corpus):
     assert read_labels(corpus.upper(), "meld") == read_labels(None, corpus) == known_corpora()[corpus]
 
 
+@pytest.mark.parametrize("labels", ["calm,\u3164", "calm,\u2800", "meld,emorynlp", "calm,MELD"])
+def test_labels_that_cannot_be_seen_or_are_corpora(labels):
+    with pytest.raises(ValueError, match="(?i)is no label|names the corpus meld among others"):
+        read_labels(labels, "meld")
+
+
 def test_a_stopped_command_goes_on_with_the_dialogues_that_are_not_finished(job, tmp_path):
     task, work, config = job(1, 2, 3, 1, 1)
     asked = Asked()

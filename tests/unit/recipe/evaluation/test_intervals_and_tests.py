@@ -84,6 +84,18 @@ def test_a_clustered_mean_against_a_bootstrap_that_copies_clusters():
         clustered_mean([1.0], [])
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_no_estimate_and_no_p(bad):
+    names = ["a", "b", "c"]
+    for estimate in (
+        lambda: clustered_mean([1.0, bad, 2.0], names),
+        lambda: paired_permutation([1.0, bad, 2.0], [0.0, 1.0, 1.0], names),
+        lambda: unpaired_permutation([1.0, bad, 2.0], names, [0.0, 1.0, 1.0], names),
+    ):
+        with pytest.raises(ValueError, match="'b'"):
+            estimate()
+
+
 def test_intervals_against_a_bootstrap_that_copies_rows():
     rows = records(random.Random(5), dialogues=8)
     by_dialogue = {d: [r for r in rows if r["dialogue_id"] == d] for d in {r["dialogue_id"] for r in rows}}

@@ -77,3 +77,37 @@ def test_what_is_written_of_a_run_holds_no_credential_and_it_can_be_resumed(conf
     assert "planted" not in (folder / "config.yaml").read_text()
     config = configured(*given, "run.resume=true")
     assert check(config) == folder and config.env.HF_TOKEN == "planted"
+
+
+def test_how_checkpoints_are_scored_may_differ_and_whose_they_are_may_not(configured, tmp_path, capsys):
+    folder, again = check(configured("run.name=first")), ("run.name=first", "run.resume=true")
+    capsys.readouterr()
+    other = ("paraphrases=2", "samples=3", "train_rows=7", "entropy_rows=0", "batch_rows=9", "stages=[rl]")
+    changed = [f"evaluate.{setting}" for setting in other]
+    assert check(configured(*again, *changed)) == folder and "delete" not in capsys.readouterr().out
+    (folder / "eval/cold").mkdir(parents=True)
+    (folder / "eval/cold/answers_of.json").touch()
+    assert check(configured(*again, "evaluate.batch_rows=5", *changed[:4])) == folder
+    assert "delete" not in capsys.readouterr().out  # as it was scored
+    assert check(configured(*again)) == folder
+    said = capsys.readouterr().out
+    assert "cold stay as they are scored" in said and "evaluate.samples" in said and str(folder) in said
+    refused(configured(*again, f"evaluate.of={tmp_path}"), "keeps its settings", "evaluate.of: None -> ")
+
+
+def test_a_setting_that_has_come_up_since_the_run_was_begun(configured, capsys):
+    folder, again = check(configured("run.name=first")), ("run.name=first", "run.resume=true")
+    path = folder / "config.yaml"
+    old = OmegaConf.load(path)
+    since = ("evaluate.paraphrases", "flywheel.turns", "self_emo.min_named_weight", "samples")
+    for name in since:
+        node, _, last = name.rpartition(".")
+        del (OmegaConf.select(old, node) if node else old)[last]
+    OmegaConf.save(old, path)
+    refused(configured(*again, "flywheel.turns=5"), "flywheel.turns: None -> 5")
+    refused(configured(*again, "+trainer.more=1"), "trainer.more: None -> 1")
+    capsys.readouterr()
+    assert check(configured(*again)) == folder
+    assert "goes on with flywheel.turns=2, samples.dev=400" in capsys.readouterr().out
+    assert OmegaConf.load(path).flywheel.turns == 2  # from now on it has been begun with it
+    refused(configured(*again, "flywheel.turns=5"), "flywheel.turns: 2 -> 5")

@@ -88,6 +88,12 @@ def said():
         ("plan.gpus.h100-80gb.tflops", "many", "a number above 0"),
         ("cluster.num_cpus", 0, "a whole number, at least 1"),
         ("env", "A=1", "settings by name"),
+        ("sft.data.num_workers", -1, "a whole number, at least 0"),
+        ("data.shuffle", "perhaps", "true or false"),
+        ("data.train_max_samples", -5, "a whole number, at least -1"),
+        ("trainer.critic_warmup", "soon", "a whole number, at least 0"),
+        ("trainer.max_actor_ckpt_to_keep", 0, "a whole number, at least 1"),
+        ("trainer.log_val_generations", 1.5, "a whole number, at least 0"),
     ],
 )
 def test_a_value_that_cannot_be_is_told_with_what_is_wanted(said, name, value, wanted):

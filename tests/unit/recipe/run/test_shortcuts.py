@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from recipe.run import shortcuts
 from recipe.run.shortcuts import CONF, choose_hardware, count_gpus, expand, keys_of
@@ -17,7 +18,7 @@ from recipe.run.verl_settings import verl_settings
 def expanded(*arguments: str, **environment: str) -> dict[str, object]:
     """What Hydra would be told, as key -> value, on a machine without GPUs unless told otherwise."""
     parsed = OverridesParser.create().parse_overrides(expand(arguments, {"PROFILE": "cpu"} | environment))
-    return {o.key_or_group: o.value() for o in parsed}
+    return OmegaConf.to_container(OmegaConf.create({o.key_or_group: o.value() for o in parsed}), resolve=True)
 
 
 def test_nothing_but_the_hardware_is_added():
@@ -63,7 +64,9 @@ def test_any_other_model_brings_the_experiment_that_its_file_names():
     assert expanded("MODEL=/models/mine").get("experiment") == named
 
 
-@pytest.mark.parametrize("name", ["M\u00fcller", "\u6a21\u578b", 'a"b'])
+@pytest.mark.parametrize(
+    "name", ["M\u00fcller", "\u6a21\u578b", 'a"b', "a\\b", 'a\\"b', "a\\", "${a}", "\\${a}"]
+)
 def test_names_reach_hydra_as_they_are(tmp_path, name):
     found = expanded(f"MODEL={tmp_path}/{name}", f"RAW_DIR={tmp_path}/{name}", f"NAME={name}")
     assert found["base.path"] == f"{tmp_path}/{name}"
