@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from rewards.iou import normalise
+
+if TYPE_CHECKING:  # loading it takes two seconds, which what only counts labels need not wait for
+    import torch
 
 TOP = 3
 # Two sums of the same weights in another order may differ in the last bits; such labels are tied.
@@ -123,6 +125,8 @@ def self_grpo_advantages(
         ValueError: the three are not of one length and one-dimensional, lam is outside [0, 1], or a reward is
             not finite: it would make the advantages of its whole group NaN.
     """
+    import torch
+
     r = _as_float_tensor(rewards)
     r2 = _as_float_tensor(secondary).to(torch.float64)
     # Numbers in a tensor are told apart by place, not by value: every row would be a group of its own.
@@ -147,6 +151,8 @@ def self_grpo_advantages(
 
 
 def _check_finite(name: str, values: torch.Tensor, groups: Sequence[Hashable]) -> None:
+    import torch
+
     broken = (~torch.isfinite(values)).nonzero().flatten().tolist()
     if broken:
         row = broken[0]
@@ -155,9 +161,11 @@ def _check_finite(name: str, values: torch.Tensor, groups: Sequence[Hashable]) -
 
 
 def _standardise(values: torch.Tensor, eps: float) -> torch.Tensor:
-    return (values - torch.mean(values)) / (torch.std(values) + eps)
+    return (values - values.mean()) / (values.std() + eps)
 
 
 def _as_float_tensor(values: Any) -> torch.Tensor:
+    import torch
+
     tensor = values.detach() if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
     return tensor if tensor.is_floating_point() else tensor.to(torch.float64)

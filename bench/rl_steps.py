@@ -102,7 +102,10 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/bench"))
     args = parser.parse_args()
-    done = run_folder(args.run).resolve() / "iter_1/rl"
+    try:
+        done = run_folder(args.run).resolve() / "iter_1/rl"
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     if not (done / "config.yaml").is_file():
         sys.exit(f"error: {done}/config.yaml is missing; `make train NAME={args.run}` makes it")
     text = (done / "config.yaml").read_text().replace(f"{done}.work", str(done))
