@@ -21,7 +21,7 @@ NO_RUN = "error: runs/typo: no run"
         ("recipe.main PROFIL=cpu", "error: "),
         ("recipe.score RUN=typo", NO_RUN),
         ("recipe.score", "error: name one: make eval MODEL="),
-        ("recipe.annotate --run typo --in no.csv --out {tmp}/out", "error: "),
+        ("recipe.annotate --run typo --in {tmp}/in.csv --out {tmp}/out", NO_RUN),
         ("recipe.pages.report typo", NO_RUN),
         ("recipe.pages.report", "error: name a run"),
         ("recipe.pages.compare typo other", NO_RUN),
@@ -39,6 +39,7 @@ NO_RUN = "error: runs/typo: no run"
     ],
 )
 def test_a_slip_is_told_in_one_line_and_nothing_heavy_is_loaded(command, said, tmp_path):
+    (tmp_path / "in.csv").write_text("text\nI won!\n")
     words = command.format(tmp=tmp_path).split()
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", *words], cwd=ROOT, capture_output=True, text=True
