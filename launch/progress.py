@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-
 #: How lines of pip and uv begin that tell of no progress; they are in the log.
 _ASIDE = ("warning", "deprecation", "[notice]", "hint:")
 

@@ -34,7 +34,9 @@ def test_a_client_that_has_gone_is_no_fault(capsys, broken):
         server.broken = broken
         client = socket.create_connection(("127.0.0.1", server.http.server_port))
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no farewell
+        client.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # a reset, no farewell
         client.close()
         server.gone.set()
         assert server.done.wait(30)

@@ -29,7 +29,9 @@ def test_a_configuration_names_the_type_of_its_weights(tmp_path, kind):
     make_tiny(["Ann sounds joy."] * 20, tmp_path / "made", seed=1)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "made", dtype=getattr(torch, kind))
     exported = tmp_path / "exported"
-    through = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path / "made"), dtype="bfloat16")
+    through = AutoModelForCausalLM.from_config(
+        AutoConfig.from_pretrained(tmp_path / "made"), dtype="bfloat16"
+    )
     through.save_pretrained(exported, state_dict=model.state_dict())
     before, said = digest(exported), json.loads((exported / "config.json").read_text())
     assert said["dtype"] == "bfloat16"
