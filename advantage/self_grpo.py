@@ -21,12 +21,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from rewards.iou import normalise
+
+if TYPE_CHECKING:  # loading it takes two seconds, which what only counts labels need not wait for
+    import torch
 
 TOP = 3
 # Two sums of the same weights in another order may differ in the last bits; such labels are tied.
@@ -124,6 +126,8 @@ def self_grpo_advantages(
         ValueError: the three are not of one length and one-dimensional, lam is outside [0, 1], or a reward is
             not finite: it would make the advantages of its whole group NaN.
     """
+    import torch
+
     if not 0.0 <= eps < math.inf:
         raise ValueError(f"eps must be a finite number of at least 0, got {eps}")
     r = _as_float_tensor(rewards)
@@ -150,7 +154,7 @@ def self_grpo_advantages(
 
 
 def _check_finite(name: str, values: torch.Tensor, groups: Sequence[Hashable]) -> None:
-    broken = (~torch.isfinite(values)).nonzero().flatten().tolist()
+    broken = (~values.isfinite()).nonzero().flatten().tolist()
     if broken:
         row = broken[0]
         more = f", and {len(broken) - 1} more row(s)" if len(broken) > 1 else ""
@@ -158,10 +162,12 @@ def _check_finite(name: str, values: torch.Tensor, groups: Sequence[Hashable]) -
 
 
 def _standardise(values: torch.Tensor, eps: float) -> torch.Tensor:
-    return (values - torch.mean(values)) / (torch.std(values) + eps)
+    return (values - values.mean()) / (values.std() + eps)
 
 
 def _as_float_tensor(values: Any) -> torch.Tensor:
+    import torch
+
     if isinstance(values, torch.Tensor):
         tensor = values.detach()
     else:

@@ -15,8 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import answer_speed, rl_steps, sft_steps
-from bench.stage_times import ROOT, stage_of
-from recipe.run.files import run_folder
+from bench.stage_times import ROOT, named_run, stage_of
 
 RESULTS = ROOT / "bench/results.json"
 GROWN = 1.25
@@ -36,7 +35,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/bench"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    run = run_folder(args.run).resolve()
+    run = named_run(args.run)
     work, load = (args.work / time.strftime("%Y%m%d-%H%M%S")).resolve(), os.getloadavg()[0]
     rl, sft = stage_of(run, "iter_1/rl"), stage_of(run, "iter_0/sft")
     results: Results = {}

@@ -18,8 +18,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from bench.rl_steps import stage
-from bench.stage_times import ROOT, stage_ends, stage_of
-from recipe.run.files import run_folder
+from bench.stage_times import ROOT, named_run, stage_ends, stage_of
 
 PICTURE = ROOT / "docs/step_scaling.svg"
 
@@ -101,7 +100,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/bench"))
     args = parser.parse_args()
     work = (args.work / f"scaling-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
-    found = measure(stage_of(run_folder(args.run), "iter_1/rl"), work, args.steps)
+    found = measure(stage_of(named_run(args.run), "iter_1/rl"), work, args.steps)
     (work / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
     draw(found, PICTURE)
 

@@ -12,7 +12,21 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from recipe.run.files import run_folder
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def named_run(name: str) -> Path:
+    """A run's folder.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    try:
+        return run_folder(name).resolve()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 def stage_of(run: Path, step: str) -> DictConfig:
@@ -21,7 +35,7 @@ def stage_of(run: Path, step: str) -> DictConfig:
     Raises:
         SystemExit: the run has not done it.
     """
-    done = run.resolve() / step
+    done = run / step
     if not (done / "config.yaml").is_file():
         sys.exit(f"error: {done}/config.yaml is missing; `make train NAME={run.name}` makes it")
     return OmegaConf.create(

@@ -14,7 +14,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_prep.card import write_card
 from data_prep.corpora import SPLITS, read_corpora
 from data_prep.corpora.dialogue import DataError, Dialogue, Utterance
 from data_prep.disk import in_words
@@ -200,6 +199,8 @@ def main() -> int:
     parser.add_argument("--tokenizer", help="folder of a tokenizer: the data card then counts tokens, too")
     parser.add_argument("--max-prompt-length", type=int, help="tokens; the data card says how many are cut")
     args = parser.parse_args()
+    from data_prep.card import write_card  # with matplotlib
+
     if args.max_prompt_length and not args.tokenizer:
         parser.error("--max-prompt-length counts tokens; name a --tokenizer, too")
     if args.max_prompt_length is not None and args.max_prompt_length < 1:

@@ -11,6 +11,10 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # called as a file, perhaps before this project is installed
@@ -157,19 +161,35 @@ def _gpu_stack(problems: list[str]) -> None:
 
 
 def _leftovers() -> None:
+    """Processes of Ray and vLLM that take memory here, by whose they are."""
     import psutil
 
     markers = ("VLLM::", "ray::", "raylet", "gcs_server")
-    found = []
+    found: dict[str, list[int]] = {}
     for process in psutil.process_iter(["pid", "cmdline", "name"]):
         text = " ".join(process.info["cmdline"] or [process.info["name"] or ""])
         if any(marker in text.split(" ")[0] for marker in markers):
-            found.append(process.info["pid"])
-    if found:
-        print(
-            f"running   Ray or vLLM processes {found}: of a run or a cluster that is going on (yours or "
-            "another's), or left behind by one that was killed"
-        )
+            found.setdefault(_whose(process), []).append(process.info["pid"])
+    for whose, numbers in found.items():
+        print(f"running   {len(numbers)} process(es) of Ray or vLLM {whose}: {', '.join(map(str, numbers))}")
+
+
+def _whose(process: psutil.Process) -> str:
+    import psutil
+
+    from recipe.run import lock
+
+    try:
+        if (user := process.username()) != psutil.Process().username():
+            return f"of the user {user}, not yours"
+        run = process.environ().get(lock.MARK)
+    except psutil.Error:
+        return "that have just ended, or of somebody else"
+    if not run:
+        return "of yours, but of no run of this project"
+    if lock.is_held(Path(run)):
+        return f"of the run {run}, which is going on; leave them alone"
+    return f"that a killed run left behind, {run}; run.resume=true ends them and goes on"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+#: How lines of pip and uv begin that tell of no progress; they are in the log.
+_ASIDE = ("warning", "deprecation", "[notice]", "hint:")
+
 
 class CommandFailed(RuntimeError):
     """A command ended with an error; the text names it and holds the end of its output."""
@@ -19,7 +22,7 @@ def say(text: str) -> None:
 
 
 class Log:
-    """Runs commands with their output in one file, which starts empty."""
+    """Runs commands with their output in one file, which starts empty; warnings are there alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,6 +79,7 @@ class Log:
 
     def _last_line(self) -> str:
         with self.path.open("rb") as file:
-            file.seek(max(0, self.path.stat().st_size - 400))
-            lines = file.read().decode(errors="replace").replace("\r", "\n").strip().splitlines()
-        return lines[-1] if lines else ""
+            file.seek(max(0, self.path.stat().st_size - 4000))
+            lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
+        told = (line.strip() for line in reversed(lines))
+        return next((line for line in told if line and not line.lower().startswith(_ASIDE)), "")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
@@ -26,6 +27,7 @@ from data_prep.experts import personas
 from data_prep.files import cache_dir, sha256, write_json, write_text
 from data_prep.own_dialogues.columns import read_columns
 from data_prep.own_dialogues.read import Overview, look_through, read_dialogues
+from data_prep.own_dialogues.records import check_file
 from recipe.annotation import checkpoint, tables
 from recipe.annotation.answer import answered_parts, rows_in
 from recipe.annotation.output import Output, output_at
@@ -133,17 +135,40 @@ def _prepared(args: argparse.Namespace) -> tuple[DictConfig, str, Task, Output]:
     """What the command line asks for, with all of the file looked at.
 
     Raises:
-        ValueError: what cannot be used, and the remedy.
-        HydraException: an override does not exist.
+        ValueError: what cannot be used, and the remedy; of what the command line itself shows a line a fault.
     """
-    output, columns = output_at(args.out), read_columns(args.fields or "")
-    config, name, model = checkpoint.configured(args.model, args.run, args.overrides)
-    labels = read_labels(args.labels, checkpoint.default_labels(config))
     source = Path(args.source).expanduser()
+    output, columns, (config, name, model), *_ = _each(
+        lambda: output_at(args.out),
+        lambda: read_columns(args.fields or ""),
+        lambda: checkpoint.configured(args.model, args.run, args.overrides),
+        lambda: check_file(source),
+        lambda: args.labels and read_labels(args.labels, args.labels),
+    )
+    labels = read_labels(args.labels, checkpoint.default_labels(config))
     found = _looked_through(source, labels, columns)
     model = model or checkpoint.model_of(config)
     of = checkpoint.decides(config, source, found, labels, model)
     return config, name, new_task(source, labels, columns, found, model, of), output
+
+
+def _each(*parts: Callable[[], Any]) -> list[Any]:
+    """What every part returns.
+
+    Raises:
+        ValueError: with what every part that failed has to say.
+    """
+    found, faults = [], []
+    for part in parts:
+        try:
+            found.append(part())
+        except HydraException as error:
+            faults.append(explain(error))
+        except (ValueError, OmegaConfBaseException) as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError("\n       ".join(faults))
+    return found
 
 
 def _looked_through(source: Path, labels: Sequence[str], columns: Mapping[str, str]) -> Overview:
@@ -217,9 +242,6 @@ def main() -> int:
             print("\n".join(summary.lines()))
         if (work / "task.json").exists():
             shutil.rmtree(work)
-    except HydraException as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
-        return 1
     except (ValueError, StageError, OmegaConfBaseException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

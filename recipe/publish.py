@@ -40,15 +40,15 @@ def publish(name: str, repo: str | None = None, dataset: str | None = None, push
             raise ValueError("PUSH=1 takes the repository's name: REPO=owner/name")
         token()
     run = finished_run(name)
-    with locked(run.folder):
+    with locked(run.folder):  # until all is pushed: the same command beside this one writes the folders anew
         uploads = list(_written(run, repo, dataset))
-    for upload in uploads:
-        _show(upload)
-    if pushed:
-        for line in push(uploads):
-            print(line, flush=True)
-        print("new repositories are private; their settings on the hub open them")
-        return
+        for upload in uploads:
+            _show(upload)
+        if pushed:
+            for line in push(uploads):
+                print(line, flush=True)
+            print("new repositories are private; their settings on the hub open them")
+            return
     words = [f"RUN={name}", f"REPO={repo or 'owner/name'}", *([f"DATASET={dataset}"] if dataset else [])]
     print(
         "\nnothing is pushed; read the cards, then, with a token that may write in HF_TOKEN:\n"

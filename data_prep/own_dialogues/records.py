@@ -62,6 +62,17 @@ def form_of(path: Path) -> str:
     return form
 
 
+def check_file(path: Path) -> str:
+    """The form of a file, which is there and is text as far as its beginning shows.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    form = form_of(path)
+    _check_encoding(path)
+    return form
+
+
 def read_records(path: Path, asked: Mapping[str, str]) -> Records:
     """Read a file row by row.
 
@@ -72,8 +83,7 @@ def read_records(path: Path, asked: Mapping[str, str]) -> Records:
     Raises:
         DataError: at the call if it is no such file, or lacks a column; on iteration if a row cannot be used.
     """
-    form = form_of(path)
-    _check_encoding(path)
+    form = check_file(path)
     if form == "txt":
         return _text(path, asked)
     return _csv(path, asked) if form == "csv" else _jsonl(path, asked)

@@ -13,16 +13,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.sparse import csr_matrix
-from scipy.special import logsumexp
 
 from data_prep.rows import gold_label
 from recipe.evaluation.circularity import is_self_labelled
 from rewards.parse import MAX_EMOTIONS
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Row = Mapping[str, Any]
 #: Terms in fewer training utterances than this are left out.
@@ -54,6 +54,8 @@ class TfIdf:
 
     def transform(self, texts: Sequence[Sequence[str]]) -> csr_matrix:
         """Shape (texts, terms): count times idf, each row of Euclidean length 1 (or empty)."""
+        from scipy.sparse import csr_matrix
+
         values: list[np.ndarray] = []
         columns: list[int] = []
         ends = [0]
@@ -79,6 +81,9 @@ def fit_logistic(x: csr_matrix, y: np.ndarray, classes: int, penalty: float = _P
     Returns:
         Shape (features + 1, classes); the last row holds the intercepts.
     """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
     rows, features = x.shape
     target = np.zeros((rows, classes))
     target[np.arange(rows), y] = 1.0
@@ -99,6 +104,8 @@ def fit_logistic(x: csr_matrix, y: np.ndarray, classes: int, penalty: float = _P
 
 def probabilities(x: csr_matrix, weights: np.ndarray) -> np.ndarray:
     """Shape (rows, classes), rows summing to 1."""
+    from scipy.special import logsumexp
+
     scores = x @ weights[:-1] + weights[-1]
     return np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
 

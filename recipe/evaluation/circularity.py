@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
 
 from advantage.self_grpo import core_distribution, self_grpo_advantages
 from data_prep.rows import ground_truth
@@ -42,6 +41,8 @@ def _shares(given: Sequence[Mapping[str, float]], labels: Sequence[str]) -> dict
 
 def divergence(p: Sequence[float], q: Sequence[float]) -> float:
     """Jensen-Shannon divergence of two distributions in bits: 0 where they are equal, at most 1."""
+    from scipy.spatial.distance import jensenshannon
+
     return float(jensenshannon(p, q, base=2) ** 2)  # scipy's is the distance, its square root
 
 

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
-
 from data_prep.experts.client import Answers, Request
 from data_prep.experts.reading import read_dictionaries
 from recipe.evaluation.judge_pairs import Pair
@@ -190,12 +188,14 @@ def summarise(judges: Mapping[str, Mapping[str, Mapping[str, Any]]], pairs: Sequ
 
 
 def _shares(said: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    from scipy.stats import binomtest
+
     counts = Counter(v["verdict"] for v in said)
     places = [v[order] for v in said for order in ("a_first", "b_first") if v[order] != "tie"]
     decided = counts["a"] + counts["b"]
     return {
         "n": len(said),
         **{verdict: counts[verdict] / len(said) if said else None for verdict in VERDICTS},
-        "p": float(stats.binomtest(counts["a"], decided).pvalue) if decided else 1.0 if said else None,
+        "p": float(binomtest(counts["a"], decided).pvalue) if decided else 1.0 if said else None,
         "first_place": places.count("1") / len(places) if places else None,
     }

@@ -7,7 +7,10 @@ import json
 import math
 from pathlib import Path
 
+from data_prep.files import write_json
 from recipe.models import tiny
+
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 class ModelError(ValueError):
@@ -81,6 +84,32 @@ def largest_weight_mib(folder: str | Path) -> int:
         with safe_open(path, framework="numpy") as file:
             largest = max([largest, *(math.prod(file.get_slice(k).get_shape()) for k in file.keys())])  # noqa: SIM118
     return math.ceil(4 * largest / 2**20)
+
+
+def dtype_of(folder: str | Path) -> str | None:
+    """The one type that all weights of a checkpoint have, by transformers' name; None where they differ."""
+    from safetensors import safe_open
+
+    kinds = set()
+    for path in Path(folder).glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            kinds |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    return _DTYPES.get(kinds.pop()) if len(kinds) == 1 else None
+
+
+def state_dtype(folder: Path) -> None:
+    """Have a checkpoint's ``config.json`` name the type that its weights have.
+
+    veRL 0.9.1 exports them through an empty bfloat16 model, whatever they are
+    (`verl.utils.checkpoint.fsdp_checkpoint_manager`), so that its configuration says bfloat16 of float32.
+    Loaded by it they would be rounded.
+    """
+    if (found := dtype_of(folder)) is None:
+        return
+    path = folder / "config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content.pop("torch_dtype", None)  # the older name of the same
+    write_json(path, content | {"dtype": found})
 
 
 def digest(folder: str | Path) -> str:

@@ -314,7 +314,7 @@ def _contents(
 def main() -> int:
     """Command line of `make report`."""
     if not sys.argv[1:]:
-        print("error: name a run, for instance make report RUN=runs/tiny-...", file=sys.stderr)
+        print("error: name a run, make report RUN=<name>; `ls runs` shows them", file=sys.stderr)
         return 1
     try:
         folders = [run_folder(name) for name in sys.argv[1:]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from omegaconf import DictConfig
 from safetensors import safe_open
 
 from data_prep.files import write_json
+from recipe.models import weights
 from recipe.run.files import read_json
 
 _COPIED = (
@@ -27,7 +27,6 @@ _OWN = {
 }  # fmt: skip
 #: Of a generation configuration: which tokens mean what; how to sample is the evaluation's.
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version")
-_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 def write_model(model: Path, target: Path, config: DictConfig) -> None:
@@ -55,7 +54,7 @@ def write_model(model: Path, target: Path, config: DictConfig) -> None:
     for path in paths:
         shutil.copyfile(path, target / path.name)
     own = {name: value for name, value in found.items() if name not in _OWN}
-    if (kept := _type_of(model)) is not None:
+    if (kept := weights.dtype_of(model)) is not None:
         own |= {"dtype": kept}
         own.pop("torch_dtype", None)  # the older name of the same
     write_json(target / "config.json", own)
@@ -72,18 +71,6 @@ def _see_room(size: int, target: Path) -> None:
             f"the weights take {size / 2**30:.2f} GiB, and the disk of {target.parent} has "
             f"{free / 2**30:.2f} free; free some, and run the same command again"
         )
-
-
-def _type_of(model: Path) -> str | None:
-    """The one type that all weights have, by transformers' name; None where they differ."""
-    kinds = set(_types(model))
-    return _TYPES.get(kinds.pop()) if len(kinds) == 1 else None
-
-
-def _types(model: Path) -> Iterator[str]:
-    for path in model.glob("*.safetensors"):
-        with safe_open(path, framework="numpy") as file:
-            yield from (file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118
 
 
 def _generation(model: Path, own: dict[str, Any], config: DictConfig) -> dict[str, Any]:

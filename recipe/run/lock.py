@@ -19,7 +19,7 @@ from recipe.run.supervise import end_all
 
 NAME = "lock"
 #: Of every process that a run starts, and that its processes start: the run's folder.
-_MARK = "SELF_EMO_RUN"
+MARK = "SELF_EMO_RUN"
 #: Seconds in which the supervisors of a killed run have ended what it had started.
 _PATIENCE = 20.0
 
@@ -49,12 +49,24 @@ def locked(folder: Path) -> Iterator[None]:
         file.flush()
         _end_what_is_left(folder)
         drop_parts(folder)
-        os.environ[_MARK] = str(folder.resolve())
+        os.environ[MARK] = str(folder.resolve())
         try:
             yield
         finally:
-            os.environ.pop(_MARK, None)
+            os.environ.pop(MARK, None)
             path.unlink(missing_ok=True)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process works on the run in ``folder``, which need not be there any more."""
+    try:
+        with (folder / NAME).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _acquired(path: Path) -> TextIO:
@@ -100,6 +112,6 @@ def _end_what_is_left(folder: Path) -> None:
 
 def _is_of(process: psutil.Process, folder: Path) -> bool:
     try:
-        return process.environ().get(_MARK) == str(folder.resolve())
+        return process.environ().get(MARK) == str(folder.resolve())
     except (psutil.Error, OSError):  # gone, or another user's
         return False

@@ -72,6 +72,11 @@ def count_rows(config: Any) -> tuple[int, int]:
 def _plan(config: DictConfig) -> None:
     try:
         check_types(config)
+        if config.profile != "gpu":
+            raise ValueError(
+                "a plan is of GPUs; hardware=cpu has none (times on a CPU: docs/performance.md). Name "
+                "hardware=1gpu, 2gpu, 4gpu or 8gpu"
+            )
         print(render(config, architecture(config), *count_rows(config)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -83,7 +88,11 @@ def main() -> None:
     asked = sys.argv[1:]
     if not any(argument.startswith("hardware=") for argument in asked):
         asked.append("hardware=8gpu")
-    sys.argv[1:] = expand(asked, os.environ)
+    try:
+        sys.argv[1:] = expand(asked, os.environ)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     _plan()
 
 

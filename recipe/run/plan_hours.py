@@ -139,19 +139,22 @@ def _phases(config: Any, model: Architecture, train_rows: int, test_rows: int) -
 
 
 def hours_table(config: Any, model: Architecture, train_rows: int, test_rows: int) -> list[str]:
-    """The phases as lines for a terminal, with their sum, its cost, and what was assumed."""
+    """The phases as lines for a terminal, with their sum, what that costs, and what was assumed."""
     plan, gpus = config.plan, gpus_of(config)
-    lines = [f"{'stage':<30}{'steps':>8}{'tokens':>16}{'hours':>16}{'GPU-hours':>14}"]
+    lines = [f"{'stage':<30}{'steps':>8}{'tokens':>16}{'hours':>16}{'GPU-hours':>16}"]
     found = phases(config, model, train_rows, test_rows)
     for p in found:
         lines.append(
             f"{p.name:<30}{p.steps:>8,}{p.tokens:>16,.0f}{_range(p.hours, '.1f'):>16}"
-            f"{_range(p.hours * gpus, ',.0f'):>14}"
+            f"{_range(p.hours * gpus, ',.1f'):>16}"
         )
     total = sum((p.hours for p in found), np.zeros(2))
-    lines.append(f"{'together':<54}{_range(total, '.1f'):>16}{_range(total * gpus, ',.0f'):>14}")
-    if price := plan.dollars_per_gpu_hour:
-        lines.append(f"cost at {price} a GPU-hour: {_range(total * gpus * price, ',.0f')}")
+    lines.append(f"{'together':<54}{_range(total, '.1f'):>16}{_range(total * gpus, ',.1f'):>16}")
+    price = plan.dollars_per_gpu_hour
+    if price is None:
+        lines.append('cost: not known; ARGS="plan.dollars_per_gpu_hour=..." gives a GPU-hour its price')
+    else:
+        lines.append(f"cost at {price} dollars a GPU-hour: {_range(total * gpus * price, ',.0f')} dollars")
     shares = ", ".join(f"{kind} {_range(pair(share)[::-1], 'g')}" for kind, share in plan.mfu.items())
     lines.append(
         f"assumed: {plan.tokens.prompt} + {plan.tokens.response} tokens a row, shares of the peak {shares}; "

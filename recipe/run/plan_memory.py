@@ -95,7 +95,10 @@ def architecture(config: Any) -> Architecture:
         return Architecture(**config.base.architecture)
     path = resolve(config.base.path)
     if path == "builtin:tiny":
-        raise ValueError("the tiny model needs no plan; name a MODEL, for instance Qwen3-8B")
+        raise ValueError(
+            "the tiny model needs no plan: it trains without a GPU, in about half an hour on 2 cores; name a "
+            "MODEL, for instance make plan MODEL=Qwen3-8B"
+        )
     from transformers import AutoConfig
 
     return Architecture.of(AutoConfig.from_pretrained(path, trust_remote_code=False))

@@ -1,4 +1,4 @@
-"""What can be known of a Ray cluster before anything runs on it. Imports no veRL."""
+"""What can be known of a Ray cluster before anything runs on it. Imports no veRL, and Ray only to ask one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-
-import ray
 
 #: CPUs that a stage reserves beside every GPU: max_colocate_count of the RayResourcePool of veRL's SFT.
 CPUS_PER_GPU = 10
@@ -59,6 +57,8 @@ def joined(address: str) -> Iterator[None]:
         ClusterError: nobody answers, it asks for a token, or it runs another version.
     """
     check_reachable(address)
+    import ray
+
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (RuntimeError, ConnectionError) as error:
@@ -83,6 +83,8 @@ def accelerators(address: str) -> list[int]:
         ClusterError: as `joined`.
     """
     with joined(address):
+        import ray
+
         return [real_gpus(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
@@ -111,6 +113,8 @@ def wait_for(nodes: int, gpus: int, patience: float) -> None:
     Raises:
         ClusterError: it has too little after that time.
     """
+    import ray
+
     end, said = time.monotonic() + patience, 0.0
     while missing := shortage(ray.nodes(), nodes, gpus):
         if (now := time.monotonic()) > end:

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from data_prep.files import commit
-from recipe.models import lora
+from recipe.models import lora, weights
 from recipe.run import checkpoints, reuse
 from recipe.run.cuda_memory import with_less_memory
 from recipe.run.process import StageError, run_stage
@@ -64,4 +64,6 @@ def _take_model(work: Path, stage: str) -> None:
     )
     if not found:
         raise StageError(f"{stage} left no model below {work / 'checkpoints'}; trainer.save_freq saves one")
-    commit(lora.merged(found[-1]), work / "model")
+    exported = lora.merged(found[-1])
+    weights.state_dtype(exported)
+    commit(exported, work / "model")

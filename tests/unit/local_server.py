@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -26,7 +27,14 @@ class LocalServer:
             def log_message(self, *args):
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                # A client that has gone (a retry, a test that has ended) is no fault; it was told on the
+                # standard error of whichever test was running.
+                if not isinstance(sys.exception(), ConnectionError):
+                    super().handle_error(request, client_address)
+
+        self.http = Server(("127.0.0.1", 0), Handler)
         # So often it looks whether it is to end, and whoever ends it waits for that.
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 

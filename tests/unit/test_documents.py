@@ -54,6 +54,29 @@ def test_what_contributing_names_is_there():
     assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 
 
+DOCUMENTS = [
+    ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "launch/README.md",
+    *sorted((ROOT / "integrations").rglob("*.md")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_names_is_there(path):
+    """Every target of make, and every path that begins with a folder of the repository."""
+    text = path.read_text()
+    code = re.findall(r"```\w*\n(.*?)```", text, re.S) + re.findall(r"`([^`\n]+)`", text)
+    targets = {found for part in code for found in re.findall(r"\bmake +([a-z][a-z-]*)", part)}
+    assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    folders = "|".join(p.name for p in ROOT.iterdir() if p.is_dir() and (p / "__init__.py").is_file())
+    named = {
+        found
+        for part in code
+        for found in re.findall(rf"(?<![\w./<-])((?:{folders}|docs|requirements|tests)/[\w./-]*)", part)
+    }
+    missing = [name for name in sorted(named) if not (ROOT / name.rstrip(".")).exists()]
+    assert missing == []
+
+
 def test_every_hook_is_local_and_needs_no_network():
     assert HOOKS
     for repo, hook in HOOKS.values():

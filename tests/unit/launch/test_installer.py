@@ -199,3 +199,16 @@ def test_a_command_that_fails_is_shown_with_the_end_of_its_output(tmp_path):
     with pytest.raises(CommandFailed, match="/nowhere/uv cannot be started"):
         log.run(["/nowhere/uv"])
     assert log.path.read_text() == "fine\noh no\n"
+
+
+def test_a_warning_is_no_progress_and_an_error_is_shown(tmp_path, capsys, monkeypatch):
+    said = "Collecting torch\\nWARNING: Retrying\\n\\n[notice] A new release of pip\\n"
+    program = f"import sys, time; print('{said}', flush=True); time.sleep(1.2); sys.exit(int(sys.argv[1]))"
+    log = Log(tmp_path / "x.log")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    log.run([sys.executable, "-c", program, "0"])
+    shown = capsys.readouterr().out
+    assert "Collecting torch" in shown and "Retrying" not in shown and "notice" not in shown
+    assert "WARNING: Retrying" in log.path.read_text()
+    with pytest.raises(CommandFailed, match="WARNING: Retrying"):  # after an error nothing is held back
+        log.run([sys.executable, "-c", program, "1"])

@@ -7,8 +7,10 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import tomllib
 
+import psutil
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -275,3 +277,26 @@ def test_the_doctor_says_what_a_run_on_gpus_lacks(monkeypatch, capsys):
     doctor._gpu_stack(problems)
     assert len(problems) == 1 and "the driver is too old" in problems[0]
     assert "attention sdpa, slower than flash-attn" in capsys.readouterr().out
+
+
+def test_the_doctor_says_whose_processes_it_finds(tmp_path, capsys):
+    from launch import doctor
+    from recipe.run.lock import MARK, locked
+
+    def told(**run: str) -> str:
+        known = {name: value for name, value in os.environ.items() if name != MARK}
+        child = subprocess.Popen(["bash", "-c", "exec -a ray::worker sleep 600"], env=known | run)
+        try:
+            while psutil.Process(child.pid).cmdline()[:1] != ["ray::worker"]:
+                time.sleep(0.01)
+            doctor._leftovers()
+        finally:
+            child.kill()
+            child.wait()
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if str(child.pid) in line)
+        return line
+
+    assert "of yours, but of no run of this project" in told()
+    assert f"that a killed run left behind, {tmp_path}; run.resume=true" in told(**{MARK: str(tmp_path)})
+    with locked(tmp_path):
+        assert f"of the run {tmp_path}, which is going on" in told(**{MARK: str(tmp_path)})

@@ -206,6 +206,19 @@ def test_what_is_refused_before_anything_is_loaded(command, tmp_path, more, told
     assert command.state["asked"] == [] and not list(tmp_path.glob("out*"))
 
 
+def test_all_that_the_command_line_shows_is_told_at_once(capsys, monkeypatch, tmp_path):
+    words = ["--run", "typo", "--in", f"{tmp_path}/no.csv", "--out", "x.json", "--labels", "one"]
+    monkeypatch.setattr(sys, "argv", ["annotate", *words, "--fields", "text"])
+    assert annotate.main() == 1
+    told = capsys.readouterr().err.splitlines()
+    begins = [
+        "error: OUT='x.json'", "FIELDS='text'", "runs/typo: no run", f"{tmp_path}/no.csv: no such file",
+        "LABELS='one'",
+    ]  # fmt: skip
+    assert len(told) == len(begins)
+    assert all(line.strip().startswith(begin) for line, begin in zip(told, begins, strict=True)), told
+
+
 @pytest.mark.parametrize("out", ["x.json", "x.html", ".hidden", "a\tb"])
 def test_outputs_that_are_not_written(command, out):
     assert command(out=out) == 1 and "OUT=" in command.err

@@ -18,6 +18,7 @@ from recipe import publish
 from recipe.pages.report import write_report
 from recipe.publishing import mark
 from recipe.publishing.evidence import evidence_of
+from recipe.run.lock import LockedError
 from tests.unit.finished_run import make_finished_run
 from tests.unit.hub_writes import WritableHub, blob
 
@@ -378,6 +379,19 @@ def test_a_repository_that_changes_meanwhile_is_left_alone(run, command, server)
     server.before_commit = lambda: server.commit("model", "me/emo", {"README.md": b"mine"})
     assert "(412)" in command("fine", "--repo", "me/emo", "--push", status=1)
     assert server.files("model", "me/emo") == {"README.md": b"mine"}
+
+
+def test_nobody_writes_the_folder_anew_while_it_is_pushed(run, command, server):
+    def meanwhile():
+        with pytest.raises(LockedError, match="works on this run"):
+            publish.publish("fine:cold")
+        seen.append(True)
+
+    seen = []
+    server.before_commit = meanwhile
+    command("fine", "--repo", "me/emo", "--push")
+    assert seen == [True]
+    assert json.loads(server.files("model", "me/emo")["self_emo.json"])["stage"] == "retrained_2"
 
 
 def test_no_network_is_one_line(run, command, server):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from recipe.models.tiny import make_tiny
-from recipe.models.weights import largest_weight_mib
+from recipe.models.weights import digest, largest_weight_mib, state_dtype
 
 
 def test_the_largest_weight_over_all_files_in_whole_mebibytes(tmp_path):
@@ -16,6 +18,28 @@ def test_the_largest_weight_over_all_files_in_whole_mebibytes(tmp_path):
     save_file({"c": np.zeros((513, 1024), np.float16)}, tmp_path / "model-2.safetensors")
     assert largest_weight_mib(tmp_path) == 3  # 2.004, rounded up
     assert largest_weight_mib(tmp_path / "nothing") == 0
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_a_configuration_names_the_type_of_its_weights(tmp_path, kind):
+    """As veRL exports a model: through one that is bfloat16, with weights of their own type."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    make_tiny(["Ann sounds joy."] * 20, tmp_path / "made", seed=1)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "made", dtype=getattr(torch, kind))
+    exported = tmp_path / "exported"
+    through = AutoModelForCausalLM.from_config(
+        AutoConfig.from_pretrained(tmp_path / "made"), dtype="bfloat16"
+    )
+    through.save_pretrained(exported, state_dict=model.state_dict())
+    before, said = digest(exported), json.loads((exported / "config.json").read_text())
+    assert said["dtype"] == "bfloat16"
+    state_dtype(exported)
+    assert json.loads((exported / "config.json").read_text()) == said | {"dtype": kind}
+    assert digest(exported) == before
+    loaded = AutoModelForCausalLM.from_pretrained(exported, dtype="auto")
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
 
 
 @pytest.fixture(scope="module")

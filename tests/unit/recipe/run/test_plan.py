@@ -169,8 +169,33 @@ def test_the_page_names_model_cost_and_assumptions():
     config = composed("plan.dollars_per_gpu_hour=2", experiment="paper_exact")
     page = render(config, architecture(config), 22703, 5217)
     assert "Qwen3-8B: 8.19 B parameters on 8 x h100-80gb" in page
-    assert "WOULD NOT FIT" in page and "cost at 2 a GPU-hour" in page and "700 + 350 tokens" in page
+    assert "WOULD NOT FIT" in page and "cost at 2 dollars a GPU-hour" in page and "700 + 350 tokens" in page
     assert "one RL step against the data sheet (989 TFLOP/s" in page
+
+
+def test_a_cost_wants_a_price_and_small_hours_are_not_none():
+    config = composed(model="smollm2-135m", experiment="smoke_llm", hardware="1gpu")
+    page = render(config, architecture(config), 64, 16)
+    assert 'cost: not known; ARGS="plan.dollars_per_gpu_hour=..."' in page
+    hours = page.split("GPU-hours\n")[1].split("\ntogether")[0].splitlines()
+    assert len(hours) > 3 and all(float(line.split()[-1]) > 0 for line in hours), hours
+    free = composed("plan.dollars_per_gpu_hour=0", model="smollm2-135m", hardware="1gpu")
+    assert "dollars a GPU-hour: 0 dollars" in render(free, architecture(free), 64, 16)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["MODEL=Qwen3-8B", "hardware=cpu"], "error: a plan is of GPUs; hardware=cpu has none"),
+        ([], "error: the tiny model needs no plan: it trains without a GPU"),
+    ],
+)
+def test_a_run_without_gpus_has_no_gpu_hours(monkeypatch, capsys, words, told):
+    monkeypatch.setattr("sys.argv", ["plan", *words])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr()
+    assert said.err.startswith(told) and said.out == ""
 
 
 def test_the_command_finds_its_configuration(monkeypatch, capsys):

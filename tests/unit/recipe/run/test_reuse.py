@@ -36,7 +36,8 @@ def make_run(tmp_path, monkeypatch, make_prompt_row, weights):
         model = work / f"checkpoints/global_step_1/{folder}"
         model.mkdir(parents=True)
         (model / "weights.txt").write_text(f"{len(done)}")
-        shutil.copy(work.parents[1] / "base/model/model.safetensors", model)
+        for name in ("model.safetensors", "config.json"):
+            shutil.copy(work.parents[1] / "base/model" / name, model)
         (work / "usage.json").write_text("{}")
 
     monkeypatch.setattr(training, "run_stage", run_stage)
