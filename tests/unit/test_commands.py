@@ -35,7 +35,7 @@ NO_RUN = "error: runs/typo: no run"
         ("recipe.ablate SEEDS=one", "error: SEEDS=one: give whole numbers"),
         ("data_prep.prepare --raw-dir {tmp}/no --out-dir {tmp}/out", "error: {tmp}/no: no such folder"),
         ("data_prep.leakage --raw-dir {tmp}/no", "error: {tmp}/no: no such folder"),
-        ("bench.rl_steps typo", NO_RUN),
+        ("bench typo", NO_RUN),
     ],
 )
 def test_a_slip_is_told_in_one_line_and_nothing_heavy_is_loaded(command, said, tmp_path):
