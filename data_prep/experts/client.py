@@ -393,6 +393,10 @@ def _kept(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and isinstance(found.get("text"), str) else None
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST_TOKENS
+
+
 def _kind_of(body: Any) -> str:
     """What came where a chat completion should be; what is no JSON comes as text."""
     if not isinstance(body, str):
@@ -403,5 +407,5 @@ def _kind_of(body: Any) -> str:
 def _as_kept(said: Said, completion: Any) -> dict[str, Any]:
     usage = getattr(completion, "usage", None)
     taken = {name: getattr(usage, key, None) for name, key in _TAKEN.items()}
-    counted = {n: v for n, v in taken.items() if type(v) in (int, float) and 0 < v < _MOST_TOKENS}
+    counted = {n: v for n, v in taken.items() if _is_count(v)}
     return {"text": said.text} | counted | ({"cut": True} if said.cut else {})
