@@ -57,12 +57,14 @@ def generate(config: Any, model: str, rows: list[dict[str, Any]]) -> float:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from recipe.on_verl.sft_dataset import encode_prompt
-
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
     policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     template = dict(config.data.apply_chat_template_kwargs)
-    prompts = [encode_prompt(tokenizer, row["prompt"], template) for row in rows]
+    texts = [
+        tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False, **template)
+        for row in rows
+    ]
+    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
 
     def answer(batch: list[list[int]]) -> None:
         inputs = tokenizer.pad({"input_ids": batch}, return_tensors="pt")

@@ -48,21 +48,31 @@ def _a_step(ends: list[float]) -> float:
 
 def loop(config: Any) -> list[float]:
     """Train for one epoch; seconds from the start to the end of every step."""
+    import pyarrow.parquet as pq
     import torch
     from torch.nn.utils.rnn import pad_sequence
     from torch.utils.data import DataLoader, DistributedSampler
     from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
 
-    from recipe.on_verl.sft_dataset import ResponseDataset
-
     sft, started = config.sft, time.time()
     model = AutoModelForCausalLM.from_pretrained(sft.model.path, dtype=torch.float32)
-    data = ResponseDataset(sft.data.train_files, AutoTokenizer.from_pretrained(sft.model.path), sft.data)
+    tokenizer = AutoTokenizer.from_pretrained(sft.model.path)
+    template = dict(sft.data.apply_chat_template_kwargs)
 
-    def collate(rows: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
-        ids, mask = ([row[name] for row in rows] for name in ("input_ids", "loss_mask"))
+    def encode(row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        text = tokenizer.apply_chat_template(
+            row["prompt"], add_generation_prompt=True, tokenize=False, **template
+        )
+        prompt = tokenizer(text, add_special_tokens=False).input_ids
+        response = tokenizer(row["response"], add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+        return torch.tensor(prompt + response), torch.tensor([0] * len(prompt) + [1] * len(response))
+
+    data = [encode(row) for row in pq.read_table(sft.data.train_files).to_pylist()]
+
+    def collate(rows: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
+        ids, mask = zip(*rows, strict=True)
         read = [torch.ones_like(x) for x in ids]
-        return [pad_sequence(x, batch_first=True) for x in (ids, read, mask)]
+        return [pad_sequence(list(x), batch_first=True) for x in (ids, read, mask)]
 
     order = DistributedSampler(data, num_replicas=1, rank=0, seed=sft.trainer.seed)  # as veRL's trainer
     batches = DataLoader(data, sft.data.train_batch_size, sampler=order, collate_fn=collate, drop_last=True)
