@@ -21,7 +21,7 @@ from data_prep.files import write_text
 from recipe.evaluation.results import STAGE_NAMES, in_order, is_checkpoint, read_evaluation
 from recipe.evaluation.seeds import across_runs
 from recipe.pages.compare import compare_runs, with_spread
-from recipe.run.files import read_config, read_json
+from recipe.run.files import read_json
 from recipe.run.flatten import flatten
 from recipe.run.shortcuts import CONF
 
@@ -31,17 +31,15 @@ SETTINGS = {
     "cold": "ablation_cold",
     "grpo": "ablation_grpo",
     "original": "ablation_original_only",
-    "letter": "ablation_letter",
 }
 
 
-#: Setting -> its title, and the paper's average accuracy in percent with Qwen3-4B (Tables 1 and 2), if any.
-TITLES: dict[str, tuple[str, float | None]] = {
+#: Setting -> its title, and the paper's average accuracy in percent with Qwen3-4B (Tables 1 and 2).
+TITLES = {
     "full": ("SELF-EMO (full)", 59.29),
     "cold": ("w/ COLD", 57.15),
     "grpo": ("w/o SELF-GRPO", 56.15),
     "original": ("w/o SELF-EMO", 54.11),
-    "letter": ("λ = t/T to the letter", None),
 }
 _ZERO_SHOT = 52.96
 
@@ -125,15 +123,10 @@ def _percent(value: tuple[float, float]) -> str:
     return with_spread((100 * value[0], 100 * value[1]), 2)
 
 
-def why_left_out(setting: str, full: Path) -> str | None:
-    """Why a setting would be the full run of this folder once more; None if it would not."""
-    if setting == "letter" and read_config(full).self_emo.lambda_max == 1:
-        return "in the full run λ is t/T to the letter already"
-    if setting == "cold":
-        counts = read_json(full / "iter_0/buffer/counts.json")
-        if counts["with_response"] >= counts["rows"]:
-            return "the full run learns from every expert response that there is already"
-    return None
+def nothing_to_add(folder: Path) -> bool:
+    """Does the full run of this folder already learn from all expert responses that there are?"""
+    counts = read_json(folder / "iter_0/buffer/counts.json")
+    return counts["with_response"] >= counts["rows"]
 
 
 def main() -> int:
@@ -158,8 +151,8 @@ def _run_all(arguments: Sequence[str], root: Path) -> int:
     for number, ((setting, seed), own) in enumerate(planned.items(), start=1):
         folder = root / f"{name}-{setting}-s{seed}"
         print(f"== {number} of {len(planned)}: {folder.name}", flush=True)
-        if why := why_left_out(setting, root / f"{name}-full-s{seed}"):
-            print(f"   left out: {why}")
+        if setting == "cold" and nothing_to_add(root / f"{name}-full-s{seed}"):
+            print("   left out: the full run learns from every expert response that there is already")
             continue
         resume = ["run.resume=true"] if folder.exists() else []
         child = subprocess.Popen([sys.executable, "-m", "recipe.main", *own, *resume])

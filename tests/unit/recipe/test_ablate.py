@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from recipe.ablate import commands, overrides_of, table, why_left_out
+from recipe.ablate import commands, overrides_of, table
 from tests.unit.composed import composed
 
 
 def test_what_an_ablation_changes():
     assert overrides_of(None) == []
     assert overrides_of("ablation_grpo") == ["algorithm.adv_estimator=grpo"]
-    assert overrides_of("ablation_letter") == ["self_emo.lambda_max=1.0"]
     assert overrides_of("ablation_cold") == ["flywheel.cold_start_rows=5000"]
     assert overrides_of("ablation_original_only") == [
         "algorithm.adv_estimator=grpo",
@@ -26,10 +24,10 @@ def test_what_an_ablation_changes():
 
 def test_every_setting_is_run_for_every_seed():
     name, planned = commands(["MODEL=tiny", "SEEDS=3,5", "test_rows=8"], Path("/r"))
-    assert name == "ablation" and list(planned)[:5] == [
-        ("full", 3), ("cold", 3), ("grpo", 3), ("original", 3), ("letter", 3),
+    assert name == "ablation" and list(planned)[:4] == [
+        ("full", 3), ("cold", 3), ("grpo", 3), ("original", 3),
     ]  # fmt: skip
-    assert len(planned) == 10
+    assert len(planned) == 8
     assert planned["grpo", 5] == [
         "NAME=ablation-grpo-s5", "MODEL=tiny", "test_rows=8", "algorithm.adv_estimator=grpo", "run.seed=5",
         'run.reuse=["/r/ablation-full-s5", "/r/ablation-cold-s5"]',
@@ -45,23 +43,6 @@ def test_an_ablation_lies_over_any_experiment():
     config = composed("hardware=cpu", "experiment=smoke", *overrides)
     assert config.algorithm.adv_estimator == "grpo" and config.flywheel.mix.self_play == 0
     assert config.flywheel.turns == 0 and list(config.evaluate.stages) == ["cold", "rl", "retrained"]
-
-
-@pytest.mark.parametrize(
-    "setting, lambda_max, with_response, left_out",
-    [
-        ("letter", "1.0", 2, True), ("letter", "0.1", 2, False), ("cold", "0.1", 8, True),
-        ("cold", "0.1", 2, False), ("grpo", "1.0", 8, False),
-    ],
-)  # fmt: skip
-def test_what_would_be_the_full_run_once_more_is_left_out(
-    tmp_path, setting, lambda_max, with_response, left_out
-):
-    (tmp_path / "config.yaml").write_text(f"self_emo: {{lambda_max: {lambda_max}}}\n")
-    (tmp_path / "iter_0/buffer").mkdir(parents=True)
-    counts = {"rows": 8, "with_response": with_response}
-    (tmp_path / "iter_0/buffer/counts.json").write_text(json.dumps(counts))
-    assert bool(why_left_out(setting, tmp_path)) == left_out
 
 
 def summary(accuracy: float) -> dict:
