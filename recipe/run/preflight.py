@@ -263,16 +263,17 @@ def _check_same(folder: Path, new: DictConfig) -> None:
     given.
     """
     before, after = (flatten(_settled(config)) for config in (read_own_config(folder), new))
-    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    today = flatten(_settled(load_config(CONF / "self_emo.yaml")))
+    since = {key for key in after.keys() - before.keys() if key in today and today[key] == after[key]}
+    every = sorted((before.keys() | after.keys()) - since)
+    changed = [key for key in every if before.get(key) != after.get(key)]
     _tell_what_is_scored(folder, [key for key in changed if key in _OF_SCORES])
     changed = [key for key in changed if not _is_free(key)]
-    if came := [key for key in changed if key not in before]:
-        today = flatten(_settled(load_config(CONF / "self_emo.yaml")))
-        since = [key for key in came if key in today and today[key] == after[key]]
-        changed = [key for key in changed if key not in since]
-        if since and not changed:
-            shown = ", ".join(f"{key}={after[key]}" for key in since)
-            print(f"the run was begun without settings that have come up since; it goes on with {shown}")
+    told = [f"{key}={after[key]}" for key in sorted(since) if not _is_free(key)]
+    if told and not changed:
+        print(
+            f"the run was begun without settings that have come up since; it goes on with {', '.join(told)}"
+        )
     if changed == ["prompts.digest"]:
         raise PreflightError(
             f"the prompt templates of prompts.dir={new.prompts.dir} are not those the run began with (digest "

@@ -106,8 +106,11 @@ def test_a_setting_that_has_come_up_since_the_run_was_begun(configured, capsys):
     OmegaConf.save(old, path)
     refused(configured(*again, "flywheel.turns=5"), "flywheel.turns: None -> 5")
     refused(configured(*again, "+trainer.more=1"), "trainer.more: None -> 1")
+    (folder / "eval/cold").mkdir(parents=True)
+    (folder / "eval/cold/answers_of.json").touch()
     capsys.readouterr()
     assert check(configured(*again)) == folder
-    assert "goes on with flywheel.turns=2, samples.dev=400" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "goes on with flywheel.turns=2, samples.dev=400" in said and "stay as they are scored" not in said
     assert OmegaConf.load(path).flywheel.turns == 2  # from now on it has been begun with it
     refused(configured(*again, "flywheel.turns=5"), "flywheel.turns: 2 -> 5")
