@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from data_prep.rows import ground_truth, read_rows
 from recipe.models import weights
+from recipe.run.files import in_iterations
 from rewards.iou import label_from_feelings
 from rewards.parse import spoken
 
@@ -51,12 +52,12 @@ def lineage_problems(run: Path) -> Iterator[str]:
         A line for each: the buffer and the row, or the file that is missing; what is wrong.
     """
     given = {row["extra_info"]["row_id"]: row for row in read_rows(run / "data/train.parquet")}
-    digests = {path.parts[-3]: weights.digest(path) for path in run.glob("iter_*/rl/model")}
+    digests = {f"iter_{k}": weights.digest(path) for k, path in in_iterations(run, "rl/model")}
     claims: dict[str, list[_Claim]] = defaultdict(list)
     experts: dict[str, str] = {}
-    for path in sorted(run.glob("iter_*/buffer/buffer.parquet"), key=lambda p: int(p.parts[-3][5:])):
+    for k, path in in_iterations(run, "buffer/buffer.parquet"):
         rows = read_rows(path)
-        if path.parts[-3] == "iter_0":
+        if k == 0:
             experts = {row["extra_info"]["row_id"]: row["response"] for row in rows}
         for row in rows:
             place = f"{path.relative_to(run)}, {row['extra_info']['row_id']}"

@@ -14,7 +14,7 @@ import pyarrow as pa
 from recipe.evaluation.answers import read_answers
 from recipe.origins import lineage_problems
 from recipe.run import manifest
-from recipe.run.files import read_config, read_json, read_state, run_folder
+from recipe.run.files import in_iterations, read_config, read_json, read_state, run_folder
 
 
 def problems(folder: Path) -> Iterator[str]:
@@ -63,7 +63,7 @@ def main() -> int:
         print(problem, file=sys.stderr)
     if before:
         print(f"note: without a manifest, of an older version, and unchecked: {', '.join(before)}")
-    buffers = len(list(folder.glob("iter_*/buffer/buffer.parquet")))
+    buffers = len(in_iterations(folder, "buffer/buffer.parquet"))
     checked = f"{sum(counts)} files of {len(steps)} steps, and {buffers} buffers back to their rollouts"
     print(f"{folder}: {checked}: {f'{len(found)} problems' if found else 'all as it was left'}")
     return 1 if found else 0

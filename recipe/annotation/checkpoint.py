@@ -13,7 +13,7 @@ from data_prep.own_dialogues.read import Overview
 from data_prep.prompt import load_templates
 from recipe import score
 from recipe.run import manifest
-from recipe.run.files import base_of, checkpoint_folders, named_checkpoint, run_folder
+from recipe.run.files import base_of, checkpoint_folders, in_iterations, named_checkpoint, run_folder
 
 
 def configured(
@@ -44,8 +44,7 @@ def configured(
         return config, str(config.base.name), None
     name, _, stage = run.partition(":")
     folder = run_folder(name)
-    begun = [int(path.name.removeprefix("iter_")) for path in folder.glob("iter_[1-9]*")]
-    known = checkpoint_folders(folder, max(begun, default=0))
+    known = checkpoint_folders(folder, max((k for k, _ in in_iterations(folder, "*")), default=0))
     there = {key: path for key, path in known.items() if path.is_dir()}
     try:
         stage = "base" if stage == "base" else named_checkpoint(there, stage or next(reversed(there), "cold"))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from data_prep.rows import ground_truth, read_rows
 from recipe.evaluation.results import is_checkpoint, scored_stages
 from recipe.evaluation.rl_stages import first_and_last_quarter
-from recipe.run.files import named_checkpoint, read_json
+from recipe.run.files import in_iterations, named_checkpoint, read_json
 from rewards.parse import ParsedOutput, parse_output
 
 _MOMENT = re.compile(r"(early|late)(?:_(\d+))?")
@@ -58,7 +58,7 @@ def full_names(folder: Path, a: str, b: str) -> tuple[str, str]:
     if not any(moments):
         scored = [stage for stage in scored_stages(folder) if is_checkpoint(stage)]
         return named_checkpoint(scored, a), named_checkpoint(scored, b)
-    found = sorted({int(p.parts[-3].removeprefix("iter_")) for p in folder.glob("iter_*/rl/rollouts")})
+    found = [k for k, _ in in_iterations(folder, "rl/rollouts")]
     if not all(moments):
         raise ValueError(
             f"{a} and {b} did not answer the same prompts: early and late are rollouts of training prompts, "

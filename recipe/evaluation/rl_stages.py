@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_prep.rows import read_rows
 from recipe.evaluation.circularity import Group, describe_group
-from recipe.run.files import read_json
+from recipe.run.files import in_iterations, read_json
 
 
 @dataclass
@@ -38,7 +38,7 @@ class RlStage:
 def read_rl_stages(folder: Path) -> list[RlStage]:
     """The RL stages that are done, a step's file at a time: answers are long, and there are many."""
     stages = []
-    for path in sorted(folder.glob("iter_*/rl"), key=lambda p: int(p.parent.name.removeprefix("iter_"))):
+    for _, path in in_iterations(folder, "rl"):
         name = f"{path.parent.name}/rl"
         if not (path / "train.parquet").is_file():
             stages.append(

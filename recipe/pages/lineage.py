@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from data_prep.rows import ground_truth
 from recipe.buffer import best_rollouts
-from recipe.run.files import read_config, run_folder
+from recipe.run.files import in_iterations, read_config, run_folder
 
 Row = Mapping[str, Any]
 
@@ -107,7 +107,7 @@ def _of_iteration(folder: Path, k: int, root: str, min_reward: float) -> Iterato
 
 
 def _iterations(folder: Path) -> list[int]:
-    return sorted(int(path.parent.name.removeprefix("iter_")) for path in folder.glob("iter_*/rl"))
+    return [k for k, _ in in_iterations(folder, "rl")]
 
 
 def _rows(path: Path, row_ids: Sequence[str]) -> list[Row]:
@@ -129,7 +129,8 @@ def _rollouts(path: Path, row_id: str) -> list[Row]:
 
 def _played(folder: Path) -> Iterator[tuple[Path, Row]]:
     """All rows of self-play, longest chains first."""
-    for path in sorted(folder.glob("iter_*/self_play/played_*.parquet"), key=_turn_of, reverse=True):
+    played = [path for _, path in in_iterations(folder, "self_play/played_*.parquet")]
+    for path in sorted(played, key=_turn_of, reverse=True):
         for row in pq.read_table(path, columns=["extra_info", "response"]).to_pylist():
             yield path, row
 
@@ -166,7 +167,7 @@ def _chosen(folder: Path) -> str:
             return _root(folder, row_id)
     if first:
         return _root(folder, first)
-    for path in sorted(folder.glob("iter_*/rl/rollouts/step_*.parquet")):
+    for _, path in in_iterations(folder, "rl/rollouts/step_*.parquet"):
         return pq.read_table(path, columns=["row_id"])["row_id"][0].as_py()
     raise ValueError(f"{folder} has no rollouts yet, so there is nothing to follow")
 

@@ -20,6 +20,7 @@ from recipe.publishing.finished import Finished
 from recipe.publishing.licences import closed_corpora, corpus_terms, data_licence, licence_fields
 from recipe.publishing.shareable import holds_closed_line, shareable
 from recipe.run import manifest
+from recipe.run.files import in_iterations
 
 #: Of the rows, below the folder.
 DATA = "data/train.parquet"
@@ -70,9 +71,7 @@ def shared_buffer(run: Finished) -> Shared:
 
 def _corpora_of(folder: Path) -> list[str]:
     """All corpora that a run has read, whether or not a row of theirs is still in B."""
-    paths = [path for path in folder.glob("data/*.parquet")] + list(
-        folder.glob("iter_*/buffer/buffer.parquet")
-    )
+    paths = [*folder.glob("data/*.parquet"), *(p for _, p in in_iterations(folder, "buffer/buffer.parquet"))]
     sources = (
         pq.read_table(path, columns=["data_source"])["data_source"].unique().to_pylist() for path in paths
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from data_prep.masking import masked, without_outside
 from data_prep.sample_dialogues import sample_corpora
 from recipe.run.flatten import load_config, plain
 from recipe.run.shortcuts import CONF
+
+_ITERATION = re.compile(r"iter_(0|[1-9][0-9]{0,8})", re.ASCII)
 
 
 def run_folder(name: str) -> Path:
@@ -127,6 +130,15 @@ def named_checkpoint(known: Iterable[str], name: str) -> str:
     return of_kind[-1]
 
 
+def in_iterations(folder: Path, below: str) -> list[tuple[int, Path]]:
+    """What is there of ``iter_<k>/<below>``, a pattern, with its k; by k, then by name.
+
+    What somebody leaves beside a run's own folders, such as a copy ``iter_1.bak``, is none of them.
+    """
+    own = [(int(path.name[5:]), path) for path in folder.glob("iter_*") if _ITERATION.fullmatch(path.name)]
+    return [(k, found) for k, path in sorted(own) for found in sorted(path.glob(below))]
+
+
 def run_checkpoint(name: str) -> tuple[Path, str, Path]:
     """A run's checkpoint: ``NAME`` (the last one) or ``NAME:STAGE`` with cold, rl_1, retrained_1, ...
 
@@ -138,8 +150,7 @@ def run_checkpoint(name: str) -> tuple[Path, str, Path]:
     """
     run, _, stage = name.partition(":")
     folder = run_folder(run)
-    begun = [int(path.name.removeprefix("iter_")) for path in folder.glob("iter_[1-9]*")]
-    known = checkpoint_folders(folder, max(begun, default=0))
+    known = checkpoint_folders(folder, max((k for k, _ in in_iterations(folder, "*")), default=0))
     there = {key: path for key, path in known.items() if path.is_dir()}
     try:
         stage = named_checkpoint(there, stage or next(reversed(there), "cold"))
@@ -175,7 +186,7 @@ def read_metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
     Half a line, as a kill leaves it, is no line; `metrics_problems` tells of it.
     """
     stages = {}
-    for path in sorted(folder.glob("iter_*/*/metrics.jsonl")):
+    for _, path in in_iterations(folder, "*/metrics.jsonl"):
         by_step: dict[int, dict] = {}
         for entry in _lines(path)[0]:
             by_step.setdefault(entry["step"], {}).update(entry["data"])
@@ -188,7 +199,7 @@ def read_metrics(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def metrics_problems(folder: Path) -> list[str]:
     """What to say of metrics that a kill has cost: broken lines, and RL steps that are without."""
     found = []
-    for path in sorted(folder.glob("iter_*/*/metrics.jsonl")):
+    for _, path in in_iterations(folder, "*/metrics.jsonl"):
         entries, broken = _lines(path)
         name = f"{path.parent.parent.name}/{path.parent.name}"
         if broken:
@@ -219,9 +230,6 @@ def read_buffers(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """iteration -> rows of its buffer, without their prompts."""
     columns = ["data_source", "reward_model", "extra_info", "response", "response_from"]
     return {
-        path.parent.parent.name: pq.read_table(path, columns=columns).to_pylist()
-        for path in sorted(
-            folder.glob("iter_*/buffer/buffer.parquet"),
-            key=lambda p: int(p.parent.parent.name.removeprefix("iter_")),
-        )
+        f"iter_{k}": pq.read_table(path, columns=columns).to_pylist()
+        for k, path in in_iterations(folder, "buffer/buffer.parquet")
     }
