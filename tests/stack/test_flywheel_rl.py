@@ -101,7 +101,10 @@ def test_what_a_step_logs(run):
 
 
 def test_tensorboard_and_wandb_offline_keep_what_the_page_shows(run):
-    """Both through veRL's own tracking; steps that the mishaps repeated are there more than once."""
+    """Both through veRL's own tracking; steps that the mishaps repeated are there more than once.
+
+    What TensorBoard had not flushed when the driver was killed, up to two minutes, is in the metrics alone.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     stage = run["folder"] / "iter_1/rl"
@@ -110,7 +113,7 @@ def test_tensorboard_and_wandb_offline_keep_what_the_page_shows(run):
     kept = metrics(run["folder"])
     for name in ("self_emo/reward", "self_emo/lambda", "actor/entropy"):
         last = {e.step: e.value for e in events.Scalars(name)}
-        assert last == pytest.approx({step: values[name] for step, values in kept.items()}, rel=1e-5)
+        assert STEPS in last and last == pytest.approx({step: kept[step][name] for step in last}, rel=1e-5)
     written = b"".join(p.read_bytes() for p in stage.glob("wandb/offline-run-*/*.wandb"))
     assert list((run["folder"] / "iter_1/sft/tensorboard").iterdir())
     assert b"self_emo/reward" in written and str(kept[STEPS]["self_emo/reward"]).encode() in written
