@@ -59,12 +59,12 @@ def main() -> None:
 
 def report(results: Results) -> None:
     """Print the table: every other one beside ours, with the ratio."""
-    print(f"\n{'':<28}{'ours':>9}{'it':>9}{'ours / it':>11}")
+    print(f"\n{'':<42}{'ours':>9}{'it':>9}{'ours / it':>11}")
     for what, row in results.items():
         for name, value in row.items():
             if name != "ours":
                 left = f"{what}, {name}"
-                print(f"{left:<28}{row['ours']:>9.2f}{value:>9.2f}{row['ours'] / value:>11.2f}")
+                print(f"{left:<42}{row['ours']:>9.2f}{value:>9.2f}{row['ours'] / value:>11.2f}")
 
 
 def compare(results: Results, before: Results) -> None:

@@ -37,7 +37,7 @@ def speeds(source: DictConfig, model: str, prompts: Path, work: Path) -> dict[st
         ]
         with (work / f"{name}.log").open("wb") as log:
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, check=True, env=environment)
-        found[name] = float(done.stdout.split()[-1])
+        found[name] = round(float(done.stdout.split()[-1]), 1)
     return found
 
 

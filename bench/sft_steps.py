@@ -43,7 +43,7 @@ def plain(source: DictConfig, work: Path) -> float:
 
 
 def _a_step(ends: list[float]) -> float:
-    return (ends[-1] - ends[SKIPPED]) / (len(ends) - 1 - SKIPPED)
+    return round((ends[-1] - ends[SKIPPED]) / (len(ends) - 1 - SKIPPED), 4)
 
 
 def loop(config: Any) -> list[float]:
