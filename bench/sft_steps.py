@@ -74,7 +74,7 @@ def loop(config: Any) -> list[float]:
         read = [torch.ones_like(x) for x in ids]
         return [pad_sequence(list(x), batch_first=True) for x in (ids, read, mask)]
 
-    order = DistributedSampler(data, num_replicas=1, rank=0, seed=sft.trainer.seed)  # as veRL's trainer
+    order = DistributedSampler(data, num_replicas=1, rank=0, drop_last=True)  # as veRL's trainer
     batches = DataLoader(data, sft.data.train_batch_size, sampler=order, collate_fn=collate, drop_last=True)
     optimizer = torch.optim.AdamW(model.parameters(), sft.optim.lr, tuple(sft.optim.betas), weight_decay=0.01)
     warm_up = round(len(batches) * sft.optim.lr_warmup_steps_ratio)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.corpora import strict_json
+from data_prep import strict_json
 from data_prep.corpora.dialogue import (
     DataError,
     Dialogue,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from data_prep.corpora import strict_json
+from data_prep import strict_json
 from data_prep.corpora.dialogue import DataError, Dialogue, Utterance, clean_text, text_lines
 from data_prep.corpora.found import SPLITS, Found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.corpora import strict_json
+from data_prep import strict_json
 from data_prep.corpora.dialogue import MOST_BYTES, DataError, text_lines
 
 NAMES_FILE = "label_names.json"

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_prep.experts.completion import Said, read_completion, words_of
+from data_prep.experts.completion import Said, kind_of, read_completion, tokens_of, words_of
 from data_prep.experts.settings import Endpoint, ExpertError, Settings, load_experts, settings_of
 from data_prep.files import write_json, write_text
 from rewards.parse import spoken
@@ -34,9 +34,6 @@ _CHARS_PER_TOKEN = 3.5
 #: How many times as much room a cut answer is given, and after how many refusals without one answer an
 #: endpoint is given up.
 _MORE_ROOM, _REFUSALS = 4, 5
-#: A count of tokens from here on is none.
-_MOST_TOKENS = 1e12
-_TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
 
 
 @dataclass(frozen=True)
@@ -321,7 +318,7 @@ class _Asker:
             else:
                 said, retried = read_completion(completion), False
             if said is None:
-                problem = _kind_of(completion)
+                problem = kind_of(completion)
                 continue
             if said.refused is None:
                 return _as_kept(said, completion)
@@ -393,19 +390,5 @@ def _kept(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and isinstance(found.get("text"), str) else None
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST_TOKENS
-
-
-def _kind_of(body: Any) -> str:
-    """What came where a chat completion should be; what is no JSON comes as text."""
-    if not isinstance(body, str):
-        return "JSON of another form"
-    return "a web page" if body.lstrip().startswith("<") else "text that is no JSON" if body else "nothing"
-
-
 def _as_kept(said: Said, completion: Any) -> dict[str, Any]:
-    usage = getattr(completion, "usage", None)
-    taken = {name: getattr(usage, key, None) for name, key in _TAKEN.items()}
-    counted = {n: v for n, v in taken.items() if _is_count(v)}
-    return {"text": said.text} | counted | ({"cut": True} if said.cut else {})
+    return {"text": said.text} | tokens_of(completion) | ({"cut": True} if said.cut else {})

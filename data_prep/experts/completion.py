@@ -12,6 +12,10 @@ from rewards.parse import THINK_CLOSE, THINK_OPEN, mended, spoken
 #: So much of an endpoint's own words is shown.
 _MOST_WORDS = 300
 
+#: A count of tokens from here on is none.
+_MOST_TOKENS = 1e12
+_TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
+
 
 @dataclass(frozen=True)
 class Said:
@@ -117,3 +121,21 @@ def words_of(body: Any, deep: int = 5) -> str:
 def _short(text: str) -> str:
     line = spoken(text)
     return line if len(line) <= _MOST_WORDS else line[:_MOST_WORDS] + "..."
+
+
+def kind_of(body: Any) -> str:
+    """What came where a chat completion should be; what is no JSON comes as text."""
+    if not isinstance(body, str):
+        return "JSON of another form"
+    return "a web page" if body.lstrip().startswith("<") else "text that is no JSON" if body else "nothing"
+
+
+def tokens_of(completion: Any) -> dict[str, Any]:
+    """``prompt_tokens`` and ``answer_tokens`` of a completion, as far as it counts them."""
+    usage = getattr(completion, "usage", None)
+    taken = {name: getattr(usage, key, None) for name, key in _TAKEN.items()}
+    return {name: value for name, value in taken.items() if _is_count(value)}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST_TOKENS

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from data_prep import strict_json
 from rewards.parse import THINK_CLOSE
 
 #: Longer answers are cut here, and so many braces are tried: both far above what an answer needs, and
@@ -16,10 +16,6 @@ from rewards.parse import THINK_CLOSE
 _MOST_CHARS, _MOST_TRIES = 100_000, 50
 
 _MARK = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'""", re.DOTALL)
-
-
-class _Repeated(ValueError):
-    """A dictionary names a key twice."""
 
 
 def read_dictionary(text: str) -> dict[str, Any]:
@@ -71,8 +67,8 @@ def _end_of(text: str, start: int) -> int:
 def _read(text: str) -> Any:
     """The value of JSON or a Python literal; None if it is neither."""
     try:
-        return json.loads(text, object_pairs_hook=_once)
-    except _Repeated:
+        return strict_json.loads(text)
+    except strict_json.RepeatedKeyError:
         raise
     except (ValueError, RecursionError):
         pass
@@ -82,18 +78,9 @@ def _read(text: str) -> Any:
             tree = ast.parse(text, mode="eval")
         for node in ast.walk(tree):
             if isinstance(node, ast.Dict):
-                _once((key.value, None) for key in node.keys if isinstance(key, ast.Constant))
+                strict_json.once((key.value, None) for key in node.keys if isinstance(key, ast.Constant))
         return ast.literal_eval(tree)
-    except _Repeated:
+    except strict_json.RepeatedKeyError:
         raise
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None  # TypeError: a dictionary as a key
-
-
-def _once(pairs: Any) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _Repeated(f"the dictionary names {str(key)[:60]!r} twice")
-        found[key] = value
-    return found

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data_prep.corpora import strict_json
+from data_prep import strict_json
 from data_prep.corpora.dialogue import packed, text_lines
 from data_prep.corpora.errors import DataError
 from data_prep.own_dialogues.columns import choose_columns, late_column

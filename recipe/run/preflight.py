@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 from hydra.errors import HydraException
@@ -22,12 +21,12 @@ from data_prep.masking import masked
 from data_prep.prompt import load_paraphrases, load_templates
 from recipe.models.self_expert import experts_of
 from recipe.run import corpora_fetch, gpu_checks, lock
-from recipe.run.files import checkpoint_folders, raw_dir_of, read_own_config
-from recipe.run.flatten import flatten, load_config, plain
+from recipe.run.files import checkpoint_folders, raw_dir_of
+from recipe.run.flatten import flatten, plain
 from recipe.run.lock import LockedError, locked
 from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
+from recipe.run.resumed import check_same
 from recipe.run.schema import setting_faults
-from recipe.run.shortcuts import CONF
 from recipe.run.verl_types import verl_faults
 
 GIB = 2**30
@@ -37,20 +36,6 @@ _STACK_BYTES = 6.5 * GIB
 #: Copies of the weights that an RL stage holds in memory on a CPU, in float32: actor, gradients,
 #: two Adam moments, reference, and in each rollout replica the weights as loaded and as repacked.
 _TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
-#: What may differ in a resumed run: how it is done, and what is not done yet.
-_FREE = (
-    *(f"run.{name}" for name in ("name", "root", "resume", "retries", "reuse", "preload")),
-    *("run.patience", "run.rejoin", "evaluate"),
-    *(f"expert.{name}" for name in ("concurrency", "timeout", "retries", "reasks", "max_cost")),
-    *("expert.max_tokens", "expert.max_tokens_cap", "flywheel.iterations", "cluster", "plan"),
-)
-#: What may not, for all that: the run whose checkpoints are scored, for some of them may be by now.
-_KEPT = ("evaluate.of",)
-#: Settings with which a checkpoint is scored once and for all.
-_OF_SCORES = [
-    f"evaluate.{n}" for n in ("samples", "temperature", "train_rows", "paraphrases", "entropy_rows")
-]
-_FREE_OF_ENDPOINTS = ("prompt_price", "answer_price", "limit_name")
 #: Settings that are lists: a word where one is meant is a list of one.
 _LISTS = ("corpora", "evaluate.stages", "run.reuse", "run.preload")
 
@@ -252,62 +237,11 @@ def _run_folder(config: DictConfig) -> Path:
         )
     if not (folder / "config.yaml").is_file():
         raise PreflightError(f"{folder} is no run: it has no config.yaml; give another NAME=...")
-    _check_same(folder, config)
+    try:
+        check_same(folder, config)
+    except ValueError as error:
+        raise PreflightError(str(error)) from None
     return folder
-
-
-def _check_same(folder: Path, new: DictConfig) -> None:
-    """A resumed run must keep its settings: what is done was done with them.
-
-    One that has come up since it was begun, and stands as `conf/self_emo.yaml` has it, could not have been
-    given.
-    """
-    before, after = (flatten(_settled(config)) for config in (read_own_config(folder), new))
-    today = flatten(_settled(load_config(CONF / "self_emo.yaml")))
-    since = {key for key in after.keys() - before.keys() if key in today and today[key] == after[key]}
-    every = sorted((before.keys() | after.keys()) - since)
-    changed = [key for key in every if before.get(key) != after.get(key)]
-    _tell_what_is_scored(folder, [key for key in changed if key in _OF_SCORES])
-    changed = [key for key in changed if not _is_free(key)]
-    told = [f"{key}={after[key]}" for key in sorted(since) if not _is_free(key)]
-    if told and not changed:
-        print(
-            f"the run was begun without settings that have come up since; it goes on with {', '.join(told)}"
-        )
-    if changed == ["prompts.digest"]:
-        raise PreflightError(
-            f"the prompt templates of prompts.dir={new.prompts.dir} are not those the run began with (digest "
-            f"{before.get('prompts.digest')} then, {after['prompts.digest']} now); restore system.txt and "
-            "user.txt, or give another NAME=..."
-        )
-    if changed:
-        shown = "; ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed[:5])
-        raise PreflightError(
-            f"a resumed run keeps its settings, but these changed: {shown}. Give the ARGS that it "
-            "was begun with, and run.resume=true beside them, or another NAME=..."
-        )
-
-
-def _tell_what_is_scored(folder: Path, changed: Sequence[str]) -> None:
-    scored = sorted(path.parent.name for path in folder.glob("eval/*/answers_of.json"))
-    if changed and scored:
-        print(
-            f"{', '.join(scored)} stay as they are scored: to score them again with another "
-            f"{', '.join(changed)}, delete their folders in {folder / 'eval'}"
-        )
-
-
-def _is_free(key: str) -> bool:
-    return key not in _KEPT and any(key == free or key.startswith(free + ".") for free in _FREE)
-
-
-def _settled(config: DictConfig) -> dict[str, Any]:
-    """A run's settings as they are compared: as they are written, references left as they stand."""
-    settings = masked(plain(config, resolve=False))
-    for endpoint in settings.get("expert", {}).get("endpoints") or ():
-        for name in _FREE_OF_ENDPOINTS:
-            endpoint.pop(name, None)
-    return settings
 
 
 def _check_model(config: DictConfig, folder: Path, training: bool) -> None:

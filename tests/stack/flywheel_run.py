@@ -35,7 +35,6 @@ def command(root: Path, *more: str) -> list[str]:
         "actor_rollout_ref.actor.ppo_mini_batch_size=16",
         f"trainer.total_training_steps={STEPS}",
         "trainer.save_freq=1",
-        "self_emo.lambda_max=1.0",
         "sft.trainer.total_epochs=6",
         "evaluate.stages=[cold,retrained]",
         "actor_rollout_ref.model.external_lib=tests.stack.recorded_loss",

@@ -47,7 +47,7 @@ def test_personas_are_asked_for_and_checked(server, tmp_path):
         ('Analysis. {{"Ann": "A friendly woman.", "Theme": "A quarrel."}}', None),
         ("{{{'Ann': 'x', 'Theme': 'y'}}}", None),
         ("{'Ann': 'a', 'Theme': 'b'} and no {others}", None),
-        ('{"Ann": "x", "Ann": "y", "Theme": "z"}', "names 'Ann' twice"),
+        ('{"Ann": "x", "Ann": "y", "Theme": "z"}', "'Ann' stands twice"),
         ("{('Ann',): 'x', 'Theme': 'y'}", "keys of the dictionary must be text"),
         ("{['Ann']: 'x', 'Theme': 'y'}", "ends with no dictionary"),
         ("{" * 50_000 + "x" + "}" * 50_000, "ends with no dictionary"),

@@ -99,7 +99,7 @@ def test_verdicts_that_mean_one_thing_are_read(text):
         ('{"verdict": null}', "is no verdict"),
         (f"{VERDICT} No: {VERDICT.replace('1', '2')}", "contradict each other"),
         ('{"verdict": 1, "Verdict": 2}', "a key twice"),
-        ('{"verdict": 1, "verdict": 2}', "'verdict' twice"),
+        ('{"verdict": 1, "verdict": 2}', "'verdict' stands twice"),
     ],
 )
 def test_an_answer_that_is_no_verdict_is_named(text, said):

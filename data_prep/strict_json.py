@@ -18,13 +18,18 @@ def loads(text: str) -> Any:
         ValueError: it is no JSON, or an object names a key twice (`RepeatedKeyError`).
         RecursionError: it is nested too deep.
     """
-    return json.loads(text, object_pairs_hook=_once)
+    return json.loads(text, object_pairs_hook=once)
 
 
-def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dictionary of pairs.
+
+    Raises:
+        RepeatedKeyError: two of them have one key.
+    """
+    found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise RepeatedKeyError(f"the key {key[:60]!r} stands twice in an object")
+            raise RepeatedKeyError(f"the key {str(key)[:60]!r} stands twice in an object")
         found[key] = value
     return found
