@@ -196,6 +196,6 @@ class SelfEmoTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
 
         TRAINER_REGISTRY["sync"] = SelfEmoTrainer
         agent = config.actor_rollout_ref.rollout.agent
-        if agent.agent_loop_manager_class:  # ours, which asks for groups
+        if agent.get("agent_loop_manager_class"):  # ours, which asks for groups
             RolloutReplicaRegistry.register("vllm", _group_replica)
         super().run(config)
