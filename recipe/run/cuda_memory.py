@@ -1,4 +1,8 @@
-"""A stage that ran out of a GPU's memory: recognised by its log, and tried once more with half the tokens."""
+"""A stage that ran out of a GPU's memory: recognised by its log, and tried once more with half the tokens.
+
+One in which vLLM could not measure that memory, because another process gave some back meanwhile, is tried
+once more as it is.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ from recipe.run.plan_memory import GIB, architecture, longest_row, memory, micro
 from recipe.run.process import StageError, WorkerLostError
 
 _SAID = re.compile(r"CUDA out of memory|OutOfMemoryError: CUDA|CUDA error: out of memory")
+#: vLLM's assertion at its start (seen with a second run on one H200).
+_MOVED = re.compile(r"Error in memory profiling\. Initial free memory")
 
 
 def with_less_memory(run: Callable[..., None], stage: str, config: Any, log: Path) -> None:
-    """Run a training stage; where it runs out of a GPU's memory once more, with smaller micro-batches.
+    """Run a training stage; once more, with smaller micro-batches, where it runs out of a GPU's memory.
 
     Args:
         run: makes an attempt with the ``config`` that it is given.
@@ -34,7 +40,13 @@ def with_less_memory(run: Callable[..., None], stage: str, config: Any, log: Pat
         except WorkerLostError:
             raise
         except StageError as error:
-            if not ran_out(log, before):
+            if not attempt and says(_MOVED, log, before):
+                print(
+                    f"  {stage}: another process freed GPU memory while vLLM measured it; trying once more",
+                    flush=True,
+                )
+                continue
+            if not says(_SAID, log, before):
                 raise
             found = None if attempt else halved(stage, config)
             if found is None:
@@ -43,13 +55,13 @@ def with_less_memory(run: Callable[..., None], stage: str, config: Any, log: Pat
             print(f"  {stage}: out of GPU memory; trying once more with {setting}", flush=True)
 
 
-def ran_out(log: Path, start: int = 0) -> bool:
-    """Whether a log says, from byte ``start`` on, that a GPU's memory was not enough."""
+def says(what: re.Pattern[str], log: Path, start: int = 0) -> bool:
+    """Whether a log says something from byte ``start`` on."""
     if not log.exists():
         return False
     with log.open("rb") as file:
         file.seek(start)
-        return bool(_SAID.search(file.read().decode(errors="replace")))
+        return bool(what.search(file.read().decode(errors="replace")))
 
 
 def halved(stage: str, config: Any) -> tuple[Any, str] | None:

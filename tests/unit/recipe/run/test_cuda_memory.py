@@ -8,6 +8,10 @@ from recipe.run.cuda_memory import halved, with_less_memory
 from recipe.run.process import StageError
 from tests.unit.composed import composed
 
+MOVED = (
+    "AssertionError: Error in memory profiling. Initial free memory 99.34 GiB, current free memory 114.74 "
+    "GiB. This happens when other processes sharing the same container release GPU memory"
+)
 OUT = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.64 GiB."
 
 
@@ -67,3 +71,13 @@ def test_other_failures_and_those_of_an_earlier_attempt_are_left_alone(paper, tm
     with pytest.raises(StageError, match="ended with status 1"):
         with_less_memory(stage, "rl", paper, tmp_path / "log.txt")
     assert len(stage.tokens) == 1
+
+
+def test_memory_that_another_process_frees_while_vllm_measures_it_is_tried_once_more(paper, tmp_path, capsys):
+    log = tmp_path / "log.txt"
+    stage = Stage(log, MOVED, "")
+    with_less_memory(stage, "rl", paper, log)
+    assert stage.tokens == [16384, 16384]
+    assert "another process freed GPU memory" in capsys.readouterr().out
+    with pytest.raises(StageError, match="ended with status 1"):
+        with_less_memory(Stage(log, MOVED, MOVED), "rl", paper, log)
