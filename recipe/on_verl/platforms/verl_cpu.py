@@ -1,7 +1,7 @@
 """veRL 0.9.1 on a CPU: the platform, the process group's backend, offloading and vLLM's package name.
 
-The FSDP engine is veRL's own: VERL_ENGINE_DEVICE=cuda (set in conf/hardware/cpu.yaml) makes its
-registry return the engine that it keeps for CUDA, whose code asks the platform for the device.
+The FSDP engine is veRL's own, whose code asks the platform for the device, with what
+`recipe.on_verl.platforms.cpu_engine` adds.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def apply() -> None:
     accept_gloo_named_twice()
     offload_without_pinning()
     bind_stores()
+    from recipe.on_verl.platforms import cpu_engine  # imports veRL's engines, so after all shims
+
+    cpu_engine.install()
 
 
 class _Device(ModuleType):

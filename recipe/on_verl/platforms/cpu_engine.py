@@ -1,0 +1,134 @@
+"""veRL's FSDP engine on a CPU: the output layer where a token counts, and rows of like length together.
+
+Registered for the device that VERL_ENGINE_DEVICE=cpu names (conf/hardware/cpu.yaml). What it gives is what
+veRL's own gives, up to the order of sums. Log-probabilities and entropies of tokens that no loss looks at,
+those of prompts, are 0 (as TRL's `logits_to_keep` leaves them out), and rows are cut into micro-batches by
+their lengths, which changes nothing, because a loss is a sum over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import verl.utils.experimental.torch_functional as fused
+from tensordict import TensorDict
+from torch.distributed.tensor import DTensor, Partial
+from verl.utils import tensordict_utils as tu
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+#: The label of a token that no loss looks at.
+IGNORED = -100
+
+
+class CountedTokens(fused.FusedLinearForPPO):
+    """veRL's log-probabilities and entropies in blocks, of the tokens whose label is not `IGNORED` alone."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        vocab_weights: torch.Tensor,
+        input_ids: torch.Tensor,
+        temperature: float = 1.0,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probability of each label and entropy at its place; both 0 where the label is `IGNORED`.
+
+        Args:
+            hidden_states: (rows, tokens, width).
+            vocab_weights: (vocabulary, width).
+            input_ids: labels, (rows, tokens).
+            temperature: the logits are divided by it.
+
+        Returns:
+            Two of (rows, tokens).
+        """
+        if isinstance(vocab_weights, DTensor):  # of an untied model: no forward pass has gathered it
+            vocab_weights = vocab_weights.full_tensor(grad_placements=[Partial("avg")])
+        counted = input_ids != IGNORED
+        found = super().forward(hidden_states[counted], vocab_weights, input_ids[counted], temperature)
+        log_probs, entropy = (
+            torch.zeros(counted.shape, dtype=x.dtype).masked_scatter(counted, x) for x in found
+        )
+        return log_probs, entropy
+
+
+@EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
+class CpuEngine(FSDPEngineWithLMHead):
+    """veRL's engine, with less padding and a smaller output layer."""
+
+    def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
+        """veRL's, and the labels of the tokens that count, where it leaves them to the model."""
+        inputs, arguments = super().prepare_model_inputs(micro_batch)
+        if tu.get_non_tensor_data(micro_batch, "use_fused_kernels", False) and "shift_labels" not in inputs:
+            inputs["shift_labels"] = labels_of(micro_batch["input_ids"], micro_batch["loss_mask"])
+        return inputs, arguments
+
+    def forward_backward_batch(
+        self, data: TensorDict, loss_function: Callable[..., Any], forward_only: bool = False
+    ) -> dict[str, Any]:
+        """veRL's, of the rows in the order of their lengths; what is returned is in the order of ``data``."""
+        lengths = data["input_ids"].offsets().diff()
+        if not tu.get_non_tensor_data(data, "use_dynamic_bsz", True) or len(lengths) == 1:
+            return super().forward_backward_batch(data, loss_function, forward_only)
+        order = lengths.argsort(stable=True)
+        parts = self._most(number_of_parts(lengths[order].tolist(), data["max_token_len_per_gpu"]))
+        rows = tu.index_select_tensor_dict(data, order)
+        tu.assign_non_tensor(rows, use_dynamic_bsz=False, micro_batch_size_per_gpu=len(lengths) // parts)
+        found = super().forward_backward_batch(rows, loss_function, forward_only)
+        back = order.argsort().tolist()
+        for name, values in found["model_output"].items():
+            of_rows = values.unbind()
+            found["model_output"][name] = torch.nested.as_nested_tensor(
+                [of_rows[i] for i in back], layout=torch.jagged
+            )
+        return found
+
+    def _most(self, parts: int) -> int:
+        """Over all ranks, which have as many rows each and must go through as many micro-batches."""
+        found = torch.tensor(parts)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, self.get_data_parallel_group())
+        return int(found)
+
+
+def labels_of(input_ids: torch.Tensor, loss_mask: torch.Tensor) -> torch.Tensor:
+    """What every token is to be followed by, where the loss looks at that.
+
+    Args:
+        input_ids: nested, a row's tokens.
+        loss_mask: nested; of a row's last tokens, or of them all: 1 where the loss looks at a token.
+
+    Returns:
+        (rows, longest): the next token where it counts, else `IGNORED`.
+    """
+    longest = int(input_ids.offsets().diff().max())
+    labels = torch.full((input_ids.size(0), longest), IGNORED)
+    for label, row, mask in zip(labels, input_ids.unbind(), loss_mask.unbind(), strict=True):
+        counted = torch.zeros(len(row), dtype=torch.bool)
+        counted[len(row) - len(mask) :] = mask.bool()
+        label[: len(row) - 1] = torch.where(counted[1:], row[1:], IGNORED)
+    return labels
+
+
+def number_of_parts(lengths: list[int], most_tokens: int) -> int:
+    """Into how many micro-batches of as many rows each sorted rows are cut.
+
+    Args:
+        lengths: of the rows, ascending.
+        most_tokens: that a micro-batch may hold, padding included; a row alone may hold more.
+
+    Returns:
+        The smallest number that divides them and fits.
+    """
+    rows = len(lengths)
+    for parts in range(1, rows):
+        size, rest = divmod(rows, parts)
+        if rest == 0 and all(size * lengths[i + size - 1] <= most_tokens for i in range(0, rows, size)):
+            return parts
+    return rows
+
+
+def install() -> None:
+    """Give the model's forward pass, which looks the class up where it is used, ours."""
+    fused.FusedLinearForPPO = CountedTokens
