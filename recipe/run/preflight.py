@@ -258,7 +258,8 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
             f"{config.base.name} reads and writes at most {most:,}; lower them, or choose another MODEL"
         )
     parameters = tiny.PARAMETERS if path == "builtin:tiny" else weights.count_parameters(path)
-    needed_disk = disk_bytes(parameters, config.flywheel.iterations) if training else 0.2 * GIB
+    adapters = bool(config.actor_rollout_ref.model.lora_rank)
+    needed_disk = disk_bytes(parameters, config.flywheel.iterations, adapters) if training else 0.2 * GIB
     needed_disk -= _size(folder)  # what a resumed run has written already
     parent = next(p for p in (folder, *folder.parents) if p.exists())
     if (free := shutil.disk_usage(parent).free) < needed_disk:
@@ -319,14 +320,15 @@ def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: boo
     return _STACK_BYTES + ranks * (1.5 * GIB + kv_cache_gib * GIB) + weights
 
 
-def disk_bytes(parameters: int, iterations: int) -> float:
+def disk_bytes(parameters: int, iterations: int, adapters: bool = False) -> float:
     """Disk that a run needs at its fullest, in bytes, everything being float32.
 
     The last RL stage holds most: the exported models of all stages before it, and two of its own checkpoints
     (weights, two Adam moments and an export, 16 bytes a parameter), because veRL deletes the old one when the
-    new one is whole. Shards go when a stage's model is taken (`recipe.run.training.train_stage`).
+    new one is whole. Adapters (LoRA) have no moments worth counting: 8 bytes. Shards go when a stage's model
+    is taken (`recipe.run.training.train_stage`).
     """
-    exported, checkpoint = 4 * parameters, 16 * parameters
+    exported, checkpoint = 4 * parameters, (8 if adapters else 16) * parameters
     before = exported * max(2 * iterations - 1, 1)
     return before + (2 * checkpoint if iterations else 0) + 0.2 * GIB
 

@@ -43,6 +43,14 @@ def test_disk_at_its_fullest():
     assert disk_bytes(n, 1) == pytest.approx((4 + 2 * 16) * n + 0.2 * GIB)
     assert disk_bytes(n, 2) == pytest.approx((3 * 4 + 2 * 16) * n + 0.2 * GIB)
     assert 0 < disk_bytes(n, 0) < disk_bytes(n, 1)
+    assert disk_bytes(n, 1, adapters=True) == pytest.approx((4 + 2 * 8) * n + 0.2 * GIB)
+
+
+def test_adapters_take_less_disk(configured, machine):
+    adapters = ["actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora.merge=true"]
+    machine.disk = disk_bytes(tiny.PARAMETERS, 2, adapters=True) + 2**20
+    refused(configured("run.name=whole"), "free some")
+    check(configured("run.name=adapters", *adapters))
 
 
 def test_a_resumed_run_needs_no_disk_for_what_it_has_written(configured, machine, tmp_path):
