@@ -35,10 +35,7 @@ def nested(rows):
 def engines(request, tmp_path_factory):
     """veRL's, which makes all logits, and ours, each with a model of its own from the same file."""
     where = tmp_path_factory.mktemp("engine")
-    torch.manual_seed(0)
-    sizes = dict(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, head_dim=8, num_hidden_layers=2)
-    sizes |= dict(num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=request.param)
-    Qwen3ForCausalLM(Qwen3Config(**sizes)).save_pretrained(where)
+    write_model(where, request.param)
     store = dist.FileStore(str(where / "store"), 1)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
@@ -47,6 +44,13 @@ def engines(request, tmp_path_factory):
         )
     finally:
         dist.destroy_process_group()
+
+
+def write_model(where, tied):
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, head_dim=8, num_hidden_layers=2)
+    sizes |= dict(num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=tied)
+    Qwen3ForCausalLM(Qwen3Config(**sizes)).save_pretrained(where)
 
 
 def made(engine, where, fused):
@@ -65,12 +69,12 @@ def made(engine, where, fused):
     return found
 
 
-def batch(lengths, answers, of_answers, dynamic, fused=True, seed=1):
-    """Rows of random tokens; the loss looks at the last ``answers`` of each, one of them left out."""
-    draw = torch.Generator().manual_seed(seed)
-    ids = [torch.randint(3, VOCABULARY, (n,), generator=draw) for n in lengths]
+def batch(lengths, answers, of_answers, dynamic, fused=True, left_out=True):
+    """Rows of tokens that follow from their length; the loss looks at the last ``answers`` of each, of the
+    first row at one less."""
+    ids = [torch.randint(3, VOCABULARY, (n,), generator=torch.Generator().manual_seed(n)) for n in lengths]
     masks = [torch.ones(n, dtype=torch.long) for n in answers]
-    masks[0][1] = 0
+    masks[0][1] = 0 if left_out else 1
     if not of_answers:  # SFT's masks cover the prompts, too; RL's do not
         masks = [torch.cat([torch.zeros(n - len(m)).long(), m]) for n, m in zip(lengths, masks, strict=True)]
     columns = {"input_ids": nested(ids), "loss_mask": nested(masks)}

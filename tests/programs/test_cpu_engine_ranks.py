@@ -1,0 +1,51 @@
+"""A training step of our CPU engine on two ranks is the step of one rank that has all rows."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.unit.recipe.on_verl.test_cpu_engine import ANSWERS, LENGTHS, batch, loss, made, write_model
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_two_ranks_take_the_step_of_one(tied, tmp_path):
+    """The output layer of an untied model is sharded, and gathered by us alone."""
+    write_model(tmp_path / "model", tied)
+    one, two = (step_of(ranks, tmp_path) for ranks in (1, 2))
+    assert one.keys() == two.keys() and any("lm_head" in name for name in one) != tied
+    for name, weight in one.items():
+        assert_close(two[name], weight, rtol=1e-4, atol=1e-4)  # of steps of .01
+
+
+def step_of(ranks: int, folder: Path) -> dict[str, torch.Tensor]:
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=rank, args=(i, ranks, folder)) for i in range(ranks)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(180)
+        assert process.exitcode == 0
+    return torch.load(folder / f"{ranks}.pt")
+
+
+def rank(number: int, ranks: int, folder: Path) -> None:
+    """In a process of its own: train on this rank's rows; the first writes the weights."""
+    import torch.distributed as dist
+
+    from recipe.on_verl.platforms.cpu_engine import CpuEngine
+
+    store = dist.FileStore(str(folder / f"store{ranks}"), ranks)
+    dist.init_process_group("gloo", store=store, rank=number, world_size=ranks)
+    engine = made(CpuEngine, folder / "model", fused=True)
+    with engine.train_mode():
+        rows = batch(LENGTHS[number::ranks], ANSWERS[number::ranks], False, dynamic=True, left_out=False)
+        engine.train_batch(rows, loss_function=loss)
+    weights = {name: weight.full_tensor() for name, weight in engine.module.named_parameters()}
+    if number == 0:
+        torch.save(weights, folder / f"{ranks}.pt")
+    dist.destroy_process_group()
