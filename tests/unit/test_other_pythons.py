@@ -43,7 +43,7 @@ def test_a_python_that_is_not_to_be_had_is_named_in_one_line(tested, capsys):
 
 def test_tests_that_fail_with_another_python_fail(tested, capsys):
     assert other_pythons.main(["3.13", "3.12", "3.10"]) == 1 and tested == ["3.12", "3.10"]
-    assert "the unit tests fail with Python 3.12" in capsys.readouterr().out
+    assert "the tests fail with Python 3.12" in capsys.readouterr().out
 
 
 @pytest.fixture
