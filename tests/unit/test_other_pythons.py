@@ -22,6 +22,7 @@ def tested(tmp_path, monkeypatch):
         return tmp_path / version
 
     def run(command, **_):
+        assert {"tests/unit", "tests/programs"} <= set(command)
         ran.append(command[0].split("/")[-3])
         return SimpleNamespace(returncode=int(ran[-1] == "3.12"))
 
