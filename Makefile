@@ -2,7 +2,8 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 SETUP = $(PYTHON) launch/setup_env.py
-UNIT = -m pytest -m "not stack" -n 2
+UNIT = -m pytest tests/unit -n 2
+PROGRAMS = -m pytest tests/programs -n 2
 COVER = $(addprefix --cov=,advantage bench data_prep integrations launch recipe rewards) --cov-report=term:skip-covered
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
@@ -18,7 +19,7 @@ add_words = $(PYTHON) launch/words.py $1
 EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; s/^RUN=\(.*\)/'\1'/p")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit lint soak ablate eval annotate verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check site clean-runs
+.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit test-programs lint soak ablate eval annotate verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check site clean-runs
 
 help: ## what there is to type
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,15 +97,18 @@ stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 	@$(PY) -m launch.submit stop --address "$$RAY_ADDRESS" --job "$$JOB"
 
 ##@ Maintain
-test: setup lint ## lint, unit tests, then two real turns of the flywheel (20 to 30 minutes)
-	@$(PY) $(UNIT) && $(PY) -m pytest -m "stack and not layout"
+test: setup lint ## lint, unit tests, whole programs, then two real turns of the flywheel (20 to 30 minutes)
+	@$(PY) $(UNIT) && $(PY) $(PROGRAMS) && $(PY) -m pytest tests/stack -m "not layout"
 
-test-unit: setup ## the unit tests alone, and what they cover (4 minutes); PYTHONS="3.11 3.12" repeats them with those
+test-unit: setup ## the unit tests alone, and what they cover (minutes); PYTHONS="3.11 3.12": those repeat them, and the programs
 	@$(PY) $(UNIT) $(COVER)
 	@$(if $(PYTHONS),$(call add_words,PYTHONS) $(PYTHON) launch/other_pythons.py)
 
+test-programs: setup ## what starts whole programs: commands, make, the wheel, kills, a browser, other environments
+	@$(PY) $(PROGRAMS)
+
 test-layout: setup ## Appendix E's layout on CPUs: 4 FSDP ranks and a replica over all of them (20 GiB; half an hour on 2 cores)
-	@$(PY) -m pytest -m layout
+	@$(PY) -m pytest tests/stack -m layout
 
 lint: setup ## style and formatting (ruff), who imports whom (import-linter), types (mypy)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(dir $(PY))lint-imports --no-logo --no-cache && $(PY) -m mypy

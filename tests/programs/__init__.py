@@ -1,0 +1,1 @@
+"""What starts whole programs, which no unit test does: commands, builds, kills, a browser, environments."""

@@ -37,7 +37,7 @@ class Soak:
 
     Args:
         folder: for all of them.
-        short: as the unit tests want it: no pages, fewer kills.
+        short: as `tests/programs` wants it: no pages, fewer kills.
     """
 
     def __init__(self, folder: Path, short: bool):

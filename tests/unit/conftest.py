@@ -1,16 +1,6 @@
-"""What the unit tests share: the CPU platform, hypothesis settings, a small dialogue, a small tokenizer."""
+"""What the unit tests share: hypothesis settings, a small dialogue, a small tokenizer."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-
-os.environ["VERL_PLATFORM"] = "cpu"  # before anything imports verl, which reads it then
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Models and matrices here are so small that a second thread only waits, with all of its core.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from pathlib import Path
 
@@ -24,44 +14,11 @@ settings.register_profile(
 )
 settings.load_profile("unit")
 
-ROOT = Path(__file__).resolve().parents[2]
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-@pytest.fixture(scope="session")
-def root() -> Path:
-    """The repository."""
-    return ROOT
-
-
-@pytest.fixture
-def subprocess_env():
-    """An environment for a Python that imports this very checkout, with changes (None removes)."""
-
-    def make(**changes: str | None) -> dict[str, str]:
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        changed = os.environ | {"PYTHONPATH": path} | changes
-        return {key: value for key, value in changed.items() if value is not None}
-
-    return make
-
-
-@pytest.fixture
-def imported_with(subprocess_env):
-    """Which packages of the training stack a fresh Python holds after importing some modules."""
-
-    def names(modules: str) -> set[str]:
-        code = f"import sys, {modules}; print(*{{n.split('.')[0] for n in sys.modules}})"
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=subprocess_env(), capture_output=True, text=True, check=True
-        )
-        return {"torch", "verl", "ray", "vllm", "recipe", "transformers"} & set(done.stdout.split())
-
-    return names
 
 
 @pytest.fixture(scope="session")

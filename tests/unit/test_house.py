@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("recipe", "rewards", "advantage", "data_prep", "conf", "launch", "bench", "integrations")
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+_STARTED = re.compile(r'sys\.executable, "-m"')
 
 
 def private_names(text: str) -> Iterator[str]:
@@ -36,6 +38,16 @@ def test_every_test_stands_where_its_source_stands():
     ]
     assert len(tests) > 20
     assert strangers == [], "no source folder of that name"
+
+
+def test_no_unit_test_starts_a_command():
+    """Each takes seconds."""
+    starts = {
+        folder: [path.name for path in (ROOT / folder).rglob("*.py") if _STARTED.search(path.read_text())]
+        for folder in ("tests/unit", "tests/programs")
+    }
+    assert starts.pop("tests/unit") == []
+    assert starts.pop("tests/programs"), "the words are no longer those that start one"
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.name == "__init__.py"], ids=lambda p: p.parent.name)

@@ -22,6 +22,7 @@ def tested(tmp_path, monkeypatch):
         return tmp_path / version
 
     def run(command, **_):
+        assert {"tests/unit", "tests/programs"} <= set(command)
         ran.append(command[0].split("/")[-3])
         return SimpleNamespace(returncode=int(ran[-1] == "3.12"))
 
@@ -43,7 +44,7 @@ def test_a_python_that_is_not_to_be_had_is_named_in_one_line(tested, capsys):
 
 def test_tests_that_fail_with_another_python_fail(tested, capsys):
     assert other_pythons.main(["3.13", "3.12", "3.10"]) == 1 and tested == ["3.12", "3.10"]
-    assert "the unit tests fail with Python 3.12" in capsys.readouterr().out
+    assert "the tests fail with Python 3.12" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -355,7 +355,3 @@ def test_advantages_move_with_their_rows(batch, lam, random):
     assert moved == pytest.approx(advantages(batch)[places], rel=1e-9, abs=1e-9)
     renamed = advantages([(r, r2, f"prompt {g}") for r, r2, g in batch])
     assert renamed == pytest.approx(advantages(batch), rel=1e-12)
-
-
-def test_advantage_imports_no_training_stack(imported_with):
-    assert imported_with("advantage.self_grpo") - {"torch"} == set()

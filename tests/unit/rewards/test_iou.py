@@ -325,7 +325,3 @@ def test_the_paper_labels():
         "iemocap": ("happy", "sad", "neutral", "angry", "excited", "frustrated"),
         "emorynlp": ("Joyful", "Mad", "Neutral", "Peaceful", "Powerful", "Sad", "Scared"),
     }
-
-
-def test_rewards_import_no_training_stack(imported_with):
-    assert imported_with("rewards.iou, rewards.parse") == set()

@@ -1,6 +1,6 @@
 """Fuzzed answers against a slow second implementation of the rule and of the reward (Eq. 8-10).
 
-    RULE_FUZZ=1000000 python -m pytest tests/unit/test_rule_fuzz.py
+    RULE_FUZZ=1000000 python -m pytest tests/unit/rewards/test_rule_fuzz.py
 
 The second one shares no code with `rewards`: Python's and JSON's own readers read the dictionary, Python's
 tokenizer says whether it is plain, and the rest is the rule of METHOD written out. Beyond the unit tests'

@@ -119,10 +119,6 @@ def test_missing_corpora_say_what_was_looked_for(tmp_path):
         read_corpora(tmp_path)
 
 
-def test_readers_import_no_training_stack(imported_with):
-    assert imported_with("data_prep.corpora") == set()
-
-
 REAL_COUNTS = {
     ("meld", "train"): (1038, 9989),
     ("meld", "dev"): (114, 1109),
@@ -180,3 +176,10 @@ def test_what_is_known_to_leak_word_for_word_is_among_what_is_found(test, train,
         if (o.test, o.train, o.unit) == (*corpora, "utterance")
     )
     assert copied <= found.exact <= found.near < total and abs(found.total - total) < 10
+
+
+def test_two_folders_of_one_corpus_are_told(tmp_path):
+    for name in ("meld", "MELD"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match="MELD and meld are the same corpus"):
+        find_corpora(tmp_path)

@@ -1,8 +1,7 @@
-"""A corpus of another package: found by its entry point, read, prepared; what is refused."""
+"""A corpus of another package: found by its entry point; what is refused."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
@@ -11,36 +10,6 @@ import pytest
 
 from data_prep.corpora import find_corpora
 from rewards import labels
-from tests.unit.toy_corpus import MODULE, write_toy
-
-CODE = """
-import sys
-from data_prep.prepare import main
-from data_prep.rows import read_rows
-from rewards.iou import compute_score
-assert main() == 0
-row = read_rows(sys.argv[4] + "/train.parquet")[1]
-said = {"last_emotions": {"grumpy": 1.0}, "my_emotions": {"calm": 1.0}, "my_output": "Oh."}
-answer = f"<think>Hm.</think>{said}"
-print(compute_score(row["data_source"], answer, row["reward_model"]["ground_truth"])["score"])
-"""
-
-
-def test_a_package_brings_a_corpus(tmp_path, subprocess_env):
-    site = tmp_path / "site"
-    about = site / "toy_corpus-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-corpus\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[self_emo.corpora]\ntoy = toy_corpus\n")
-    (site / "toy_corpus.py").write_text(MODULE)
-    write_toy(tmp_path / "raw/toy")
-    arguments = ["--raw-dir", tmp_path / "raw", "--out-dir", tmp_path / "out", "--corpora", "toy"]
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, *arguments],
-        cwd=site, env=subprocess_env(), capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "1.1"
 
 
 @pytest.fixture

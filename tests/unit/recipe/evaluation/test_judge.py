@@ -12,14 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.experts.client import Answers, Endpoint, Settings
-from data_prep.prepare import prepare
 from data_prep.rows import read_rows, write_rows
 from recipe.evaluation import judge, judge_pairs, verdicts
 from recipe.evaluation.kappa import cohen_kappa
 from recipe.pages.judge_section import judged
 from tests.unit.expert_server import SECRET, Server
-from tests.unit.fake_run import make_run, rollouts_of_step
-from tests.unit.samples import SAMPLES
+from tests.unit.fake_run import make_run, prompts, rollouts_of_step
 
 
 def answer(reply: str, own: str) -> str:
@@ -31,12 +29,16 @@ def answer(reply: str, own: str) -> str:
 OWN = {"A": "{'joy': 0.9, 'anger': 0.1}", "B": "{'joy': 0.8, 'neutral': 0.2}"}
 
 
+@pytest.fixture(scope="module")
+def rows():
+    """Test rows of the sample dialogues."""
+    return [row for row in prompts("test", 5) if row["data_source"] == "meld"]
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, rows):
     """A run whose A says `fine A {i}` and whose B says `fine B {i}`; the first prompt's B breaks the rule."""
     monkeypatch.setenv("SELF_EMO_CACHE", str(tmp_path / "cache"))
-    prepare(SAMPLES, tmp_path / "data", ["meld"])
-    rows = read_rows(tmp_path / "data/test.parquet")[:5]
     write_rows(rows, tmp_path / "data/test.parquet")
     for stage, letter in (("cold", "A"), ("retrained", "B")):
         records = [

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from recipe.pages import clusters as persona_table
 from recipe.pages import figures
 from recipe.pages.report import write_report
-from tests.unit.fake_run import make_run, without_a_model
+from tests.unit.clustered_run import make_clustered_run
 
 
 def _once(draw: Callable) -> Callable:
@@ -40,11 +39,7 @@ def no_picture_is_drawn_twice():
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
     """A finished run with clusters, for reading alone; whoever changes one takes a copy."""
-    folder = make_run(tmp_path_factory.mktemp("runs") / "fake")
-    with pytest.MonkeyPatch.context() as patch:
-        without_a_model(patch)
-        persona_table.write(folder / "data", folder, folder, None)
-    return folder
+    return make_clustered_run(tmp_path_factory.mktemp("runs") / "fake")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
@@ -109,20 +108,6 @@ def test_sft_takes_verl_s_own_settings(configured):
 def test_an_unknown_override_is_refused(configured):
     with pytest.raises(ConfigCompositionException, match="nonsense.key"):
         configured("nonsense.key=1")
-
-
-def test_an_unknown_override_on_the_command_line(root, tmp_path, subprocess_env):
-    done = subprocess.run(
-        [sys.executable, "-m", "recipe.main", "nonsense.key=1", f"run.root={tmp_path / 'runs'}"],
-        cwd=tmp_path,
-        env=subprocess_env(PROFILE="cpu", VERL_PLATFORM=None),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    (said,) = done.stderr.strip().splitlines()
-    assert said.startswith("error: there is no setting nonsense.key;")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -157,16 +157,6 @@ def test_the_cpu_profile_asks_for_no_gpu(monkeypatch):
     assert count_gpus({}) == 0  # no driver, so nothing that torch could count
 
 
-def test_composing_imports_neither_verl_nor_torch(imported_with):
-    """They take seven seconds, and `--cfg job`, a typing error and every check before a run would wait."""
-    compose = (
-        "hydra, recipe.run.shortcuts as s; "
-        "hydra.initialize_config_dir(str(s.CONF), version_base=None).__enter__(); "
-        "config = hydra.compose('self_emo', s.expand(['MODEL=tiny'], {})); assert config.critic"
-    )
-    assert imported_with(compose) == {"recipe"}
-
-
 def test_hydra_says_where_verl_is_missing(monkeypatch):
     assert Path(verl_settings().removeprefix("file://"), "ppo_trainer.yaml").is_file()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -96,7 +96,7 @@ def test_the_sdist_holds_what_builds_and_checks_the_project(sdist):
     with tarfile.open(sdist) as archive:
         there = {name.partition("/")[2] for name in archive.getnames()}
     assert files_of_packages() <= there
-    assert {"Makefile", "REQUIRED_VERL.txt", "requirements/cpu.lock", "tests/unit/test_wheel.py"} <= there
+    assert {"Makefile", "REQUIRED_VERL.txt", "requirements/cpu.lock", "tests/programs/test_wheel.py"} <= there
 
 
 def test_plugins_are_declared(installed):

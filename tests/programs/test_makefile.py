@@ -38,8 +38,9 @@ def make(root, tmp_path):
     for venv in (".venv", ".venv-analysis"):
         python = tmp_path / venv / "bin/python"
         python.parent.mkdir(parents=True)
-        python.write_text(RECORD)
-        python.chmod(0o755)
+        for program in (python, python.with_name("lint-imports")):
+            program.write_text(RECORD)
+            program.chmod(0o755)
     (tmp_path / "bin").mkdir()  # a python3 that starts at once, as pyenv's does not
     (tmp_path / "bin/python3").symlink_to(PYTHON)
     # Nothing else: make may be running the tests, too, and has put its own values into the environment.
@@ -215,9 +216,16 @@ def test_setup_is_told_what_was_asked_for(make, tmp_path):
     assert asked("PYTHON=python3") == ["--exact-python"]
 
 
+def test_make_test_runs_every_folder_of_tests(make, root):
+    ran = [call[2] for call in make("test") if call[:2] == ["-m", "pytest"]]
+    folders = {path.relative_to(root).parts[1] for path in (root / "tests").rglob("test_*.py")}
+    assert sorted(ran) == sorted(f"tests/{name}" for name in folders)
+    assert make("test-programs")[0][2] == "tests/programs"
+
+
 def test_the_unit_tests_run_with_other_pythons_when_asked(make):
     own, *others = make("test-unit")
-    assert own[:4] == ["-m", "pytest", "-m", "not stack"] and "--cov=recipe" in own and others == []
+    assert own[:3] == ["-m", "pytest", "tests/unit"] and "--cov=recipe" in own and others == []
     assert make("test-unit", "PYTHONS=3.11 3.12")[1:] == [["other_pythons", "3.11", "3.12"]]
 
 

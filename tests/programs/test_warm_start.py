@@ -119,7 +119,7 @@ def test_all_ends_with_the_run(tmp_path):
         "python = warm_start.python(settings, process.environment(), sys.stderr.buffer)\n"
         f"subprocess.run([python, *{asked!r}])\n"
     )
-    root = Path(__file__).parents[4]
+    root = Path(__file__).parents[2]
     variables = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}", "TMPDIR": str(tmp_path)}
     run = subprocess.Popen([sys.executable, "-c", code], env=variables)
     processes(tmp_path)

@@ -19,7 +19,7 @@ from recipe.on_verl.estimator import Consensus, hand_over
 from rewards.iou import compute_score
 from rewards.labels import LABELS
 
-ROOT = Path(__file__).resolve().parents[4]
+ROOT = Path(__file__).resolve().parents[2]
 TRL = ROOT / ".venv-trl/bin/python"
 N, LAMBDA_MAX, MIN_NAMED = 4, 0.8, 0.05
 
@@ -91,7 +91,7 @@ def trl(tmp_path_factory) -> dict:
     files = [str(folder / name) for name in ("recorded.json", "prompts.parquet", "out.json")]
     offline = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [TRL, "-m", "tests.unit.integrations.trl.trl_steps", *files],
+        [TRL, "-m", "tests.programs.trl_steps", *files],
         cwd=ROOT, env={**os.environ, **offline, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

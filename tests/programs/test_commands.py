@@ -53,3 +53,17 @@ def test_a_slip_is_told_in_one_line_and_nothing_heavy_is_loaded(command, said, t
     assert len(told) == 1 and told[0].startswith(said.format(tmp=tmp_path)), told
     assert "numpy" in loaded or "yaml" in loaded or "argparse" in loaded  # the pattern reads the list
     assert loaded & HEAVY == set()
+
+
+def test_an_unknown_override_on_the_command_line(tmp_path, subprocess_env):
+    done = subprocess.run(
+        [sys.executable, "-m", "recipe.main", "nonsense.key=1", f"run.root={tmp_path / 'runs'}"],
+        cwd=tmp_path,
+        env=subprocess_env(PROFILE="cpu", VERL_PLATFORM=None),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith("error: there is no setting nonsense.key;")
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Adding a corpus is one new file and one line: done to a copy of the tree, then prepared like any other."""
+"""A corpus that the recipe does not know, as a file and a line, or as a package: prepared like any other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import subprocess
 import sys
 
 import pyarrow.parquet as pq
-import pytest
 
-from data_prep.corpora import DataError, find_corpora
-from tests.unit.toy_corpus import MODULE, write_toy
+from tests.programs.toy_corpus import MODULE, write_toy
+
+CODE = """
+import sys
+from data_prep.prepare import main
+from data_prep.rows import read_rows
+from rewards.iou import compute_score
+assert main() == 0
+row = read_rows(sys.argv[4] + "/train.parquet")[1]
+said = {"last_emotions": {"grumpy": 1.0}, "my_emotions": {"calm": 1.0}, "my_output": "Oh."}
+answer = f"<think>Hm.</think>{said}"
+print(compute_score(row["data_source"], answer, row["reward_model"]["ground_truth"])["score"])
+"""
 
 
 def test_a_new_corpus_is_a_file_and_a_line(root, tmp_path):
@@ -41,8 +51,18 @@ def test_a_new_corpus_is_a_file_and_a_line(root, tmp_path):
     assert done.stdout.splitlines()[-1].startswith("{'joy': 0.7")
 
 
-def test_two_folders_of_one_corpus_are_told(tmp_path):
-    for name in ("meld", "MELD"):
-        (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match="MELD and meld are the same corpus"):
-        find_corpora(tmp_path)
+def test_a_package_brings_a_corpus(tmp_path, subprocess_env):
+    site = tmp_path / "site"
+    about = site / "toy_corpus-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-corpus\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[self_emo.corpora]\ntoy = toy_corpus\n")
+    (site / "toy_corpus.py").write_text(MODULE)
+    write_toy(tmp_path / "raw/toy")
+    arguments = ["--raw-dir", tmp_path / "raw", "--out-dir", tmp_path / "out", "--corpora", "toy"]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        cwd=site, env=subprocess_env(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1.1"

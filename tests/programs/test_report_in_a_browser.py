@@ -9,8 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from recipe.pages.report import write_report
+from tests.unit.clustered_run import make_clustered_run
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to open the page in")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to open the page in")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run with clusters."""
+    return make_clustered_run(tmp_path_factory.mktemp("runs") / "fake")
+
+
+@pytest.fixture(scope="module")
+def page(run) -> str:
+    """Its page."""
+    return write_report(run).read_text(encoding="utf-8")
 
 
 def dumped(path: Path, fragment: str = "") -> str:
@@ -42,7 +57,6 @@ def shown(dom: str) -> list[tuple[dict[str, str], list[dict[str, str]]]]:
     return found
 
 
-@needs_browser
 def test_the_filters_work_in_a_browser(run, page):
     everything = shown(page)
     rollouts = sum(len(r) for _, r in everything)
@@ -62,7 +76,6 @@ def test_the_filters_work_in_a_browser(run, page):
     assert sum(len(part) for _, part in best) == len(expected) > 0
 
 
-@needs_browser
 def test_the_page_fits_a_phone(run, page, tmp_path):
     """In a frame of 390 pixels the page, all of it unfolded, is not wider than the frame."""
     measure = (

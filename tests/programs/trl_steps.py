@@ -1,6 +1,6 @@
 """Runs in TRL's environment: `SelfGRPOTrainer` on recorded rollouts, then on rollouts of its own.
 
-`python -m tests.unit.integrations.trl.trl_steps <recorded.json> <prompts.parquet> <out.json>`.
+`python -m tests.programs.trl_steps <recorded.json> <prompts.parquet> <out.json>`.
 """
 
 from __future__ import annotations

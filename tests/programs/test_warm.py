@@ -21,7 +21,7 @@ def program(tmp_path):
         )
         path = tmp_path / "program.py"
         path.write_text(text + "".join(f"    {line}\n" for line in body.splitlines()))
-        root = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../../.."))
+        root = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
         environment = os.environ | {"PYTHONPATH": root}
         return subprocess.run(
             [sys.executable, path, *arguments], capture_output=True, text=True, timeout=30, env=environment

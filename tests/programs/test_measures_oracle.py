@@ -14,7 +14,7 @@ from recipe.evaluation.kappa import cohen_kappa
 from recipe.evaluation.measures import INVALID, confusion, label_scores, summarise
 from rewards.labels import LABELS
 
-ANALYSIS = Path(__file__).resolve().parents[4] / ".venv-analysis/bin/python"
+ANALYSIS = Path(__file__).resolve().parents[2] / ".venv-analysis/bin/python"
 ORACLE = """
 import json, sys
 from sklearn import metrics
