@@ -16,13 +16,15 @@ from tests.unit.recipe.on_verl.test_cpu_engine import ANSWERS, LENGTHS, batch, l
 def test_two_ranks_take_the_step_of_one(tied, tmp_path):
     """The output layer of an untied model is sharded, and gathered by us alone."""
     write_model(tmp_path / "model", tied)
-    one, two = (step_of(ranks, tmp_path) for ranks in (1, 2))
+    (one, norm_of_one), (two, norm_of_two) = (step_of(ranks, tmp_path) for ranks in (1, 2))
+    assert norm_of_two == pytest.approx(norm_of_one, rel=1e-4)  # Adam's first step hides a factor
     assert one.keys() == two.keys() and any("lm_head" in name for name in one) != tied
     for name, weight in one.items():
         assert_close(two[name], weight, rtol=1e-4, atol=1e-4)  # of steps of .01
 
 
-def step_of(ranks: int, folder: Path) -> dict[str, torch.Tensor]:
+def step_of(ranks: int, folder: Path) -> tuple[dict[str, torch.Tensor], float]:
+    """The weights after it, and the norm of its gradient."""
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=rank, args=(i, ranks, folder)) for i in range(ranks)]
     for process in processes:
@@ -44,8 +46,8 @@ def rank(number: int, ranks: int, folder: Path) -> None:
     engine = made(CpuEngine, folder / "model", fused=True)
     with engine.train_mode():
         rows = batch(LENGTHS[number::ranks], ANSWERS[number::ranks], False, dynamic=True, left_out=False)
-        engine.train_batch(rows, loss_function=loss)
+        output = engine.train_batch(rows, loss_function=loss)
     weights = {name: weight.full_tensor() for name, weight in engine.module.named_parameters()}
     if number == 0:
-        torch.save(weights, folder / f"{ranks}.pt")
+        torch.save((weights, float(output["metrics"]["grad_norm"])), folder / f"{ranks}.pt")
     dist.destroy_process_group()
