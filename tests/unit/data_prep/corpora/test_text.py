@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -77,9 +78,74 @@ def test_other_wrong_encodings_are_known_too(tmp_path, caplog, encoding):
     assert dialogue.utterances[0].text == text and f"was read as {encoding}" in caplog.text
 
 
+ENCODINGS = ["cp1250", "cp1251", "cp1253", "cp1254", "iso8859_2", "mac_roman", "cp437", "cp850"]
+
+
+def wrongly_read() -> list:
+    """What was meant, and what became of it in an encoding that somebody took UTF-8 for, so many times."""
+    meant = ["It\u2019s\u2026", "5 \u20ac \u2022 Nike\u2122", "20 \xb0, \xbd \xa3", "\u266a la \u266a"]
+    found = []
+    for text, encoding in itertools.product(meant, ENCODINGS):
+        read = text
+        for times in (1, 2, 3):
+            try:
+                read = read.encode().decode(encoding)
+            except UnicodeDecodeError:  # a byte that the encoding does not have
+                break
+            found.append(pytest.param(text, read, id=f"{text}-{encoding}-{times}"))
+    return found
+
+
+@pytest.mark.parametrize(("text", "read"), wrongly_read())
+def test_whatever_comes_back_whole_is_mended_and_never_to_something_else(tmp_path, caplog, text, read):
+    try:
+        (dialogue,) = read_meld(tmp_path, MELD_HEADER + f'1,"{read}",Ada,joy,positive,0,0\n')
+    except DataError as error:
+        assert_error(error, "train_sent_emo.csv", 2, "UTF-8 that was ")
+    else:
+        assert dialogue.utterances[0].text == text and "is read as it was meant" in caplog.text
+
+
+def test_what_has_two_ways_back_is_refused(tmp_path):
+    # An e with an acute accent in ISO 8859-2; in cp1250 the two letters are an E with a circumflex.
+    row = "1,Caf\u0102\u0160,Ada,joy,positive,0,0\n"
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, MELD_HEADER + row)
+    assert_error(caught.value, "train_sent_emo.csv", 2, "as cp1250 or iso8859_2")
+
+
+def test_lines_that_are_mended_are_counted_and_told_at_every_power_of_ten(tmp_path, caplog):
+    text, name = twice("It\u2019s"), twice("Zo\xeb")
+    rows = [f"{i},{text},{name},joy,positive,0,{i}\n" for i in range(120)]
+    for _ in range(2):  # a file may be read more than once
+        read_meld(tmp_path, MELD_HEADER + "".join(rows))
+    told = [record.getMessage() for record in caplog.records]
+    assert [message.partition("(")[2] for message in told] == [
+        "1 line so far)",
+        "10 lines so far)",
+        "100 lines so far)",
+    ]
+    assert "line 101: " in told[-1]
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        *(
+            "\xabA\xbb \u042f\u2026",
+            "\u042f\u2026",
+            "CAF\xc9\u2026",
+            "H\xc4\u2026",
+            "\u201c\xd1\u201d",
+            "\u0392\xb7 \u0393",
+        ),
+        *(
+            "Za\u017c\xf3\u0142\u0107 ja\u017a\u0144",
+            "Gr\xf6\xdfe",
+            "\u3053\u3093",
+            "\xa9 \xae \u2122",
+            "Vi\u1ec7t",
+        ),
         *("Caf\xe9 \xab \xdc \xbb", "CAF\xc9\u2026", "\xbfQu\xe9?", "na\xefve \u2019", "\u4f60\u597d"),
         *("pens\xe2\u2019\u2026", "\u201apens\xe2\u201d", "\u0432\u0402, \u0393\xc7", "\u221a2"),
     ],
