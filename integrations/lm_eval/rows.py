@@ -20,7 +20,7 @@ def load(*, corpus: str, **_: Any) -> DatasetDict:
     """The test rows of one corpus, from ``test.parquet`` in the folder that SELF_EMO_DATA names.
 
     Raises:
-        ValueError: no folder is named, it has no such file or another one, or none of its rows is the corpus's.
+        ValueError: no folder is named, it has no such file or another one, or none of its rows.
     """
     remedy = f"set {FOLDER} to a folder that `make data RAW_DIR=... OUT_DIR=...` has written"
     if not os.environ.get(FOLDER):

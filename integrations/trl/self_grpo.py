@@ -158,9 +158,9 @@ def _steps_of_rollouts(args: GRPOConfig) -> int:
 def _check_whole(n: int, count: int) -> None:
     if count % n:
         raise ValueError(
-            f"a process needs whole groups of {n} completions and has {count}; make per_device_train_batch_size"
-            f" * steps_per_generation (as large as gradient_accumulation_steps, if it is not set) and "
-            "per_device_eval_batch_size multiples of num_generations"
+            f"a process needs whole groups of {n} completions and has {count}; make "
+            "per_device_train_batch_size * steps_per_generation (as large as "
+            "gradient_accumulation_steps, if it is not set) and per_device_eval_batch_size multiples of num_generations"
         )
 
 
