@@ -52,7 +52,8 @@ _WRONGLY_READ = (
 )
 # All of a text may turn out to be UTF-8 that was read in one of these, once or more often, whatever it
 # begins with. That happens to no line that was written so, unless it is very short; hence what must
-# come out: letters of Western Europe, punctuation, signs and emoji, or at least two different ones of other letters.
+# come out: letters of Western Europe, punctuation, signs and emoji, or at least
+# two different ones of other letters.
 _READ_AS = {
     encoding: _bytes_of(_as_read(encoding))
     for encoding in (

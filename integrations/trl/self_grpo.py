@@ -160,7 +160,8 @@ def _check_whole(n: int, count: int) -> None:
         raise ValueError(
             f"a process needs whole groups of {n} completions and has {count}; make "
             "per_device_train_batch_size * steps_per_generation (as large as "
-            "gradient_accumulation_steps, if it is not set) and per_device_eval_batch_size multiples of num_generations"
+            "gradient_accumulation_steps, if it is not set) and "
+            "per_device_eval_batch_size multiples of num_generations"
         )
 
 
