@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_prep.experts.completion import Said, kind_of, read_completion, tokens_of, words_of
+from data_prep.experts.completion import Said, kind_of, read_completion, short, tokens_of, words_of
 from data_prep.experts.settings import Endpoint, ExpertError, Settings, load_experts, settings_of
 from data_prep.files import write_json, write_text
 from rewards.parse import spoken
@@ -304,7 +304,9 @@ class _Asker:
                 )
             except openai.APIStatusError as error:
                 said = Said(
-                    refused=words_of(error.body or error.response.text[:2_000]), status=error.status_code
+                    refused=words_of(error.body or error.response.text[:2_000]),
+                    status=error.status_code,
+                    wait=short(error.response.headers.get("retry-after", "")),
                 )
                 retried = True  # by the client itself
             except openai.APIConnectionError as error:  # time-outs, too
@@ -351,9 +353,17 @@ class _Asker:
                 f"{where} knows no model {endpoint.model!r}, or the address is wrong ({said}); check both"
             )
         if answer.passes:
+            # The client waits for up to a minute; what is longer is for whoever started the command.
+            later = "run the same command again later"
+            if answer.wait not in ("", "0"):
+                unit = " seconds" if answer.wait.isdigit() else ""
+                later = (
+                    f"it asks to be left alone for or until {answer.wait}{unit} (Retry-After): run the same "
+                    "command again then; a smaller expert.concurrency asks less at once"
+                )
             raise ExpertError(
                 f"{where} still answers status {status} after {self.settings.retries} retries ({said}); "
-                "every answer so far is kept: run the same command again later"
+                f"every answer so far is kept: {later}"
             )
         remedy = ""
         if status == 403:

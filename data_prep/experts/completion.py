@@ -26,12 +26,14 @@ class Said:
         cut: was it ended by the limit on its length?
         refused: why there is no answer, in the endpoint's words; None if there is one.
         status: of an error that came with status 200, where it names one.
+        wait: when to ask again (the header Retry-After, seconds or a date), in the endpoint's words.
     """
 
     text: str = ""
     cut: bool = False
     refused: str | None = None
     status: int | None = None
+    wait: str = ""
 
     @property
     def passes(self) -> bool:
@@ -58,12 +60,12 @@ def read_completion(completion: Any) -> Said | None:
     reason = str(getattr(choices[0], "finish_reason", None) or "").lower() if choices else ""
     written, thought, refusal = _written(message)
     if not written and refusal.strip():
-        return Said(refused=_short(refusal))
+        return Said(refused=short(refusal))
     if reason == "content_filter":
         return Said(refused="its content filter ended the answer (finish_reason=content_filter)")
     cut = reason in ("length", "max_tokens")
     if not written.strip() and not cut:
-        ended = f" (finish_reason={_short(reason)})" if reason not in ("", "stop") else ""
+        ended = f" (finish_reason={short(reason)})" if reason not in ("", "stop") else ""
         return Said(refused=f"it sent no text{ended}" if choices else "it sent no choices")
     if thought.strip() and THINK_OPEN not in written and THINK_CLOSE not in written:
         bare = thought.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
@@ -112,13 +114,14 @@ def words_of(body: Any, deep: int = 5) -> str:
         if isinstance(body, Mapping) and name in body and body[name]:
             return words_of(body[name], deep - 1)
     if isinstance(body, list) and deep:
-        return _short("; ".join(filter(None, (words_of(part, deep - 1) for part in body[:5]))))
+        return short("; ".join(filter(None, (words_of(part, deep - 1) for part in body[:5]))))
     if isinstance(body, Mapping | list) and not deep:
         return "an error that is nested too deep"
-    return _short(body if isinstance(body, str) else "" if body is None else str(body))
+    return short(body if isinstance(body, str) else "" if body is None else str(body))
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """An endpoint's words in one line, as many of them as are shown."""
     line = spoken(text)
     return line if len(line) <= _MOST_WORDS else line[:_MOST_WORDS] + "..."
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
 
+from integrations.prompts import read_prompts
 from rewards.iou import compute_score
 from rewards.labels import heaviest
 
@@ -20,18 +20,15 @@ def load(*, corpus: str, **_: Any) -> DatasetDict:
     """The test rows of one corpus, from ``test.parquet`` in the folder that SELF_EMO_DATA names.
 
     Raises:
-        ValueError: no folder is named, it has no such file, or none of its rows is the corpus's.
+        ValueError: no folder is named, it has no such file or another one, or none of its rows.
     """
     remedy = f"set {FOLDER} to a folder that `make data RAW_DIR=... OUT_DIR=...` has written"
     if not os.environ.get(FOLDER):
         raise ValueError(f"no folder of prompts is named: {remedy}")
-    path = Path(os.environ[FOLDER], "test.parquet")
-    if not path.is_file():
-        raise ValueError(f"there is no {path}: {remedy}")
-    columns = ["data_source", "prompt", "reward_model", "extra_info"]
-    rows = pq.read_table(path, columns=columns, filters=[("data_source", "==", corpus)]).to_pylist()
-    if not rows:
-        raise ValueError(f"{path} has no row of {corpus}: {remedy}, with {corpus} in RAW_DIR")
+    try:
+        rows = read_prompts(Path(os.environ[FOLDER], "test.parquet"), corpus)
+    except ValueError as error:
+        raise ValueError(f"{error}: {remedy}, with {corpus} in RAW_DIR") from None
     return DatasetDict({"test": Dataset.from_list([_document(row) for row in rows])})
 
 

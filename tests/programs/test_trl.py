@@ -149,7 +149,30 @@ def test_real_steps_train_and_log(trl):
     assert trl["finite"]
 
 
-def test_settings_that_would_scale_again_and_parts_of_groups_are_refused(trl):
-    settings, three, mixed = trl["refused"]
-    assert "scale_rewards='none'" in settings
-    assert "whole groups of 4" in three and "whole groups of 4" in mixed
+def test_steps_on_the_same_rollouts_have_the_lambda_of_the_last(trl):
+    assert [round(entry["self_emo/lambda"], 6) for entry in trl["twice"]] == [0.5, 1.0]
+
+
+def test_answers_of_no_token_are_worth_nothing(trl):
+    assert trl["nothing"] == [0.0] * 4
+
+
+def test_settings_that_would_scale_again_are_refused(trl):
+    assert "scale_rewards='none'" in trl["refused"]["scaled"]
+
+
+@pytest.mark.parametrize("case", ["three", "parts", "evaluated"])
+def test_parts_of_groups_are_refused_before_a_rollout_where_settings_make_them(trl, case):
+    said = trl["refused"][case]
+    assert "whole groups of 4" in said and "steps_per_generation" in said and "eval_batch_size" in said
+
+
+def test_rollouts_in_another_order_are_refused(trl):
+    assert "stand together, 4 of each" in trl["refused"]["mixed"]
+
+
+@pytest.mark.parametrize(
+    ("case", "columns"), [("renamed", "ground_truth"), ("removed", "data_source, ground_truth")]
+)
+def test_columns_that_are_missing_are_named(trl, case, columns):
+    assert f"no column {columns}: use load_prompts" in trl["refused"][case]

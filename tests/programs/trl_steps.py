@@ -79,6 +79,11 @@ def refusal(call: Callable[[], object]) -> str:
     return ""
 
 
+def logged(made: Recorder) -> list[dict[str, float]]:
+    """What was logged with every batch of rollouts."""
+    return [entry for entry in made.state.log_history if "self_emo/lambda" in entry]
+
+
 def main() -> None:
     """Write what both gave."""
     recorded_path, prompts, target = map(Path, sys.argv[1:])
@@ -89,14 +94,51 @@ def main() -> None:
     args = settings(target.parent / "steps", 4, 8, 3, max_completion_length=16)
     own = trainer(args, load_prompts(prompts), tokenizer)
     own.train()
-    refused = [
-        refusal(lambda: trainer(GRPOConfig(output_dir=str(target), use_cpu=True, bf16=False), None, None)),
-        refusal(lambda: own.self_grpo(["a", "a", "a"], [[1]] * 3, own.state, print)),
-        refusal(lambda: own.self_grpo(["a", "a", "a", "b"], [[1]] * 4, own.state, print)),
-    ]
-    logs = [entry for entry in own.state.log_history if "self_emo/lambda" in entry]
-    finite = all(bool(torch.isfinite(weight).all()) for weight in own.model.parameters())
-    target.write_text(json.dumps({"replayed": replayed, "logs": logs, "finite": finite, "refused": refused}))
+    # Whole groups by accumulation, and rollouts that two steps train on.
+    args = settings(
+        target.parent / "twice",
+        4,
+        2,
+        4,
+        max_completion_length=4,
+        gradient_accumulation_steps=2,
+        num_iterations=2,
+    )
+    twice = trainer(args, load_prompts(prompts), tokenizer)
+    twice.train()
+    parts = settings(target, 4, 2, 1, gradient_accumulation_steps=2, generation_batch_size=4)
+    parts.steps_per_generation = 1
+    evaluated = settings(target, 4, 4, 1)
+    evaluated.eval_strategy, evaluated.per_device_eval_batch_size = "steps", 2
+    renamed = load_prompts(prompts).rename_column("ground_truth", "gold")
+    refused = {
+        "scaled": refusal(
+            lambda: trainer(GRPOConfig(output_dir=str(target), use_cpu=True, bf16=False), None, None)
+        ),
+        "three": refusal(lambda: own.self_grpo(["a", "a", "a"], [[1]] * 3, own.state, print)),
+        "mixed": refusal(lambda: own.self_grpo(["a", "a", "a", "b"], [[1]] * 4, own.state, print)),
+        "parts": refusal(lambda: trainer(parts, load_prompts(prompts), tokenizer)),
+        "evaluated": refusal(lambda: trainer(evaluated, load_prompts(prompts), tokenizer)),
+        "renamed": refusal(lambda: trainer(settings(target, 4, 4, 1), renamed, tokenizer)),
+        "removed": refusal(
+            lambda: own.self_grpo(["a"] * 4, [[]] * 4, own.state, print, labels=[["joy"]] * 4)
+        ),
+    }
+    found = {
+        "replayed": replayed,
+        "logs": logged(own),
+        "twice": logged(twice),
+        "finite": all(bool(torch.isfinite(weight).all()) for weight in own.model.parameters()),
+        "refused": refused,
+        "nothing": own.self_grpo(
+            ["a"] * 4,
+            [[]] * 4,
+            own.state,
+            lambda *_: None,
+            **{k: [v] * 4 for k, v in load_prompts(prompts)[0].items()},
+        ),
+    }
+    target.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -56,8 +56,9 @@ class Server(LocalServer):
             "usage": {"prompt_tokens": self.usage[0], "completion_tokens": self.usage[1], "total_tokens": 0},
         }  # fmt: skip
         good = json.dumps(answer).encode()
-        if isinstance(behave, tuple):  # a status, and a body of its own
-            send(behave[0], behave[1] if isinstance(behave[1], bytes) else json.dumps(behave[1]).encode())
+        if isinstance(behave, tuple):  # a status, a body of its own, and headers
+            content = behave[1] if isinstance(behave[1], bytes) else json.dumps(behave[1]).encode()
+            send(behave[0], content, **(behave[2] if len(behave) > 2 else {}))
         elif isinstance(behave, dict):  # 200, with other fields of the one choice
             answer["choices"][0] |= behave
             send(200, json.dumps(answer).encode())

@@ -113,6 +113,15 @@ def test_what_ends_the_asking_is_told_in_the_endpoint_s_words(server, tmp_path, 
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize("wait", ["3600", "Fri, 27 Nov 2026 07:28:00 GMT"])
+def test_how_long_an_endpoint_wants_to_be_left_alone_is_told(server, tmp_path, wait):
+    server.script = [(*error(429, "quota spent"), {"Retry_After": wait})] * 10
+    with pytest.raises(ExpertError) as caught:
+        ask_all(requests(1), settings(server, retries=1), tmp_path, "test")
+    said = str(caught.value)
+    assert "status 429: quota spent" in said and f"until {wait}" in said and "run the same command" in said
+
+
 def test_an_endpoint_that_only_refuses_is_not_asked_a_thousand_times(server, tmp_path):
     server.script = [error(400, "unknown field")] * 1000
     with pytest.raises(ExpertError, match=r"refused the first 5 requests, .*status 400: unknown field"):

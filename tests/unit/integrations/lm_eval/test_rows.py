@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import jinja2
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -63,6 +66,11 @@ def test_scores_are_the_recipe_s(prepared, answer):
 def test_what_is_missing_is_told(prepared, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="has no row of iemocap: set SELF_EMO_DATA"):
         rows.load(corpus="iemocap")
+    (tmp_path / "other").mkdir()
+    pq.write_table(pa.table({"text": ["Hi."]}), tmp_path / "other/test.parquet")
+    monkeypatch.setenv(rows.FOLDER, str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=r"other/test\.parquet is no file of prompts .*: set SELF_EMO_DATA"):
+        rows.load(corpus="meld")
     monkeypatch.setenv(rows.FOLDER, str(tmp_path / "none"))
     with pytest.raises(ValueError, match=r"there is no .*none/test\.parquet: set SELF_EMO_DATA"):
         rows.load(corpus="meld")
@@ -92,7 +100,9 @@ def test_the_yaml_names_what_is_there(prepared):
     group = yaml.load((FOLDER / "self_emo.yaml").read_text(), _Loader)
     assert sorted(group["task"]) == sorted(task["task"] for task in tasks)
     document = rows.load(corpus="meld")["test"][0]
-    assert {shared["description"], shared["doc_to_text"], shared["doc_to_target"]} <= document.keys()
+    templates = [shared[name] for name in ("description", "doc_to_text", "doc_to_target")]
+    written = [jinja2.Template(template).render(document) for template in templates]
+    assert written == [document["system"], document["user"], "joy"]
     measured = {metric["metric"] for metric in shared["metric_list"]}
     assert measured == rows.score(document, ["joy"]).keys()
     assert measured == {metric["metric"] for metric in group["aggregate_metric_list"]}
