@@ -19,6 +19,7 @@ def main() -> None:
     path = Path(sys.argv[1])
     config = load_config(path)
     os.environ.update({key: str(value) for key, value in config.get("env", {}).items()})
+    os.environ["VERL_ENGINE_DEVICE"] = "cuda"  # what veRL calls its own engine
     os.environ["VERL_FILE_LOGGER_PATH"] = str(path.parent / "metrics.part.jsonl")
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 
