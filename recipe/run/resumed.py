@@ -18,7 +18,7 @@ _FREE = (
     *(f"run.{name}" for name in ("name", "root", "resume", "retries", "reuse", "preload")),
     *("run.patience", "run.rejoin", "evaluate"),
     *(f"expert.{name}" for name in ("concurrency", "timeout", "retries", "reasks", "max_cost")),
-    *("expert.max_tokens", "expert.max_tokens_cap", "flywheel.iterations", "cluster", "plan"),
+    *("expert.max_tokens", "expert.max_tokens_cap", "flywheel.iterations", "cluster", "env", "plan"),
 )
 #: What may not, for all that: the run whose checkpoints are scored, for some of them may be by now.
 _KEPT = ("evaluate.of",)

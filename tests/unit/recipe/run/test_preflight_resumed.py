@@ -24,7 +24,7 @@ def test_resuming(configured, tmp_path):
     again = ("run.name=first", "run.resume=true")
     assert check(configured(*again)) == folder
     # What is not done yet may change.
-    more = ("flywheel.iterations=2", "evaluate.stages=[rl]", "cluster.num_cpus=24")
+    more = ("flywheel.iterations=2", "evaluate.stages=[rl]", "cluster.num_cpus=24", "env.OMP_NUM_THREADS=1")
     assert check(configured(*again, *more)) == folder
     refused(configured(*again, "run.seed=2"), "keeps its settings", "run.seed: 1 -> 2")
     refused(configured(*again, *more, "sft.optim.lr=0.5"), "sft.optim.lr")
