@@ -43,6 +43,7 @@ def engines(request, tmp_path_factory):
             verls=made(FSDPEngineWithLMHead, where, False), ours=made(CpuEngine, where, True)
         )
     finally:
+        Qwen3ForCausalLM.forward = PLAIN
         dist.destroy_process_group()
 
 
