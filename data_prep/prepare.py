@@ -206,7 +206,7 @@ def main() -> int:
     if args.max_prompt_length is not None and args.max_prompt_length < 1:
         parser.error(f"--max-prompt-length={args.max_prompt_length} must be at least 1")
     out_dir = Path(args.out_dir)
-    args.raw_dir = args.raw_dir or sample_corpora()
+    asked_for, args.raw_dir = args.raw_dir, args.raw_dir or sample_corpora()
     try:
         profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, out_dir)
         counts = prepare(args.raw_dir, out_dir, args.corpora, args.prompts_dir, profiles)
@@ -229,6 +229,8 @@ def main() -> int:
         print(f"error: {said}", file=sys.stderr)
         return 1
     corpora = sorted({corpus for count in counts.values() for corpus in count})
+    if not asked_for:
+        print("no RAW_DIR: dialogues that the project makes up, in the corpora's files")
     print(f"{'labelled utterances':<20}" + "".join(f"{split:>8}" for split in SPLITS))
     for corpus in corpora:
         print(f"{corpus:<20}" + "".join(f"{counts[split][corpus]:>8,}" for split in SPLITS))

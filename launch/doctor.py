@@ -52,8 +52,8 @@ def main() -> int:
 
 def _before_setup(problems: list[str]) -> None:
     profile = os.environ.get("PROFILE") or detect_profile()
-    print(f"profile   {profile}, not built yet")
-    problems.append("there is no environment yet; make setup builds it (the other targets do so, too)")
+    # Nothing is wrong with a fresh clone: the doctor is the first command that people type there.
+    print(f"profile   {profile}; its environment, .venv, is built by make setup or by the first make train")
     if not OLDEST <= sys.version_info < TOO_NEW:
         problems.append("the pinned packages want Python 3.11 or 3.12: make setup PYTHON=python3.11")
     if shutil.disk_usage(ROOT).free < GIB_NEEDED[profile] * GIB:

@@ -71,8 +71,14 @@ def commands(arguments: Sequence[str], root: Path) -> tuple[str, dict[tuple[str,
         The runs' common name, and (setting, seed) -> arguments of `recipe.main`.
 
     Raises:
-        ValueError: SEEDS is no list of numbers.
+        ValueError: SEEDS is no list of numbers, or a flag is among the arguments.
     """
+    # Hydra's flags, such as --cfg, print and end with 0, so every run would seem to be done.
+    if flags := [a for a in arguments if a.startswith("-")]:
+        raise ValueError(
+            f"{flags[0]}: make ablate takes settings alone; "
+            "`.venv/bin/python -m recipe.main --cfg job` prints them all"
+        )
     given = dict(a.split("=", 1) for a in arguments if a.startswith(("NAME=", "SEEDS=")))
     rest = [a for a in arguments if not a.startswith(("NAME=", "SEEDS="))]
     name, seeds = given.get("NAME") or "ablation", given.get("SEEDS") or "1,2,3"

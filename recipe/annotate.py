@@ -176,7 +176,7 @@ def _looked_through(source: Path, labels: Sequence[str], columns: Mapping[str, s
         found = look_through(source, labels, columns, lambda count: bar.update(count - bar.n))
     used = ", ".join(f"{role} = {name}" if role != name else name for role, name in found.columns.items())
     unused = f"; not used: {', '.join(found.unused)}" if found.unused else ""
-    say(f"{source}: {found.utterances:,} utterances in {found.dialogues:,} dialogues; {used}{unused}")
+    say(f"{source}: {tables.how_many(found.utterances, found.dialogues)}; {used}{unused}")
     say(f"labels: {', '.join(labels)}")
     return found
 

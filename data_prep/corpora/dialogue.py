@@ -66,6 +66,8 @@ class Row:
 MOST_BYTES, MOST_DIGITS, MOST_PEOPLE, MOST_TURNS = 1_000_000, 18, 200, 2_000
 
 
+#: What some files are; the second is what old Macs wrote, and spreadsheets as "CSV (Macintosh)" still do.
+NO_UTF8, BARE_CR = "this is UTF-16, or no text at all", "its line ends are carriage returns alone"
 #: First bytes of what people take for text.
 _PACKED = {
     b"\x1f\x8b": "a gzip file",
@@ -79,6 +81,23 @@ def packed(begin: bytes) -> str | None:
     return next((kind for first, kind in _PACKED.items() if begin.startswith(first)), None)
 
 
+def utf16(begin: bytes) -> str | None:
+    """What iconv calls the encoding of a file that begins so, if that is UTF-16; None where it is not.
+
+    Without a mark it is known by a zero byte, which every ASCII character has there and UTF-8 text never.
+    """
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if (place := begin.find(b"\0")) < 0:
+        return None
+    return "utf-16le" if place % 2 else "utf-16be"
+
+
+def to_utf8(encoding: str) -> str:
+    """The remedy for a file in another encoding."""
+    return f"save it as UTF-8, for example with iconv -f {encoding} -t utf-8 FILE > NEW_FILE"
+
+
 def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Iterator[tuple[int, str]]:
     r"""Yield (line number, line with its ``\n``) of a UTF-8 file, with or without a byte order mark.
 
@@ -88,7 +107,8 @@ def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Itera
         most: bytes of a line; -1: any number.
 
     Raises:
-        DataError: the file cannot be opened, is none, or a line cannot be decoded or is too long.
+        DataError: the file cannot be opened, is none, is UTF-16, has line ends of CR alone, or a line cannot
+            be decoded or is too long.
     """
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise DataError(path, None, "this is no file", "put the file of the original release there")
@@ -96,6 +116,10 @@ def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Itera
         with path.open("rb") as file:
             # Decoding line by line names the exact line of a bad byte; a text file decodes in blocks.
             for number, raw in enumerate(iter(lambda: file.readline(most), b""), start=1):
+                if number == 1:
+                    _check_begin(raw, path)
+                elif number == 2 and raw.startswith(b"\0"):  # the other half of the first line's end
+                    raise DataError(path, 1, NO_UTF8, to_utf8("utf-16le"))
                 if len(raw) == most:
                     problem = f"a line of more than {most:,} bytes"
                     raise DataError(path, number, problem, "restore the file of the original release")
@@ -109,15 +133,22 @@ def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Itera
         ) from error
 
 
+def _check_begin(raw: bytes, path: Path) -> None:
+    """Refuse a file whose first line shows that it is no text, or text that is not read line by line."""
+    if kind := packed(raw):
+        raise DataError(path, None, f"this is {kind}", "unpack it, or take the original release")
+    if encoding := utf16(raw):
+        raise DataError(path, 1, NO_UTF8, to_utf8(encoding))
+    if not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r"):  # the whole file would be one line
+        remedy = "give it others, for example with tr '\\r' '\\n' < FILE > NEW_FILE"
+        raise DataError(path, None, BARE_CR, remedy)
+
+
 def _decode(raw: bytes, path: Path, number: int, fallback: str | None) -> str:
     try:
         text = raw.decode()
         return text.lstrip("\ufeff") if number == 1 else text  # some write the mark twice
     except UnicodeDecodeError as error:
-        if number == 1 and (kind := packed(raw)):
-            raise DataError(
-                path, None, f"this is {kind}", "unpack it, or take the original release"
-            ) from None
         if fallback is not None:
             return raw.decode(fallback)
         raise DataError(

@@ -121,8 +121,8 @@ class Settings:
             str(e.get("name")) for e in _mappings(values) if not e.get("base_url") or not e.get("model")
         ]:
             raise ExpertError(
-                f"expert {', '.join(unset)} has no base_url or no model; set EXPERT_BASE_URL and "
-                "EXPERT_MODEL, or write them into conf/expert"
+                f"no base_url or no model for {', '.join(unset)} (expert.endpoints); set EXPERT_BASE_URL and "
+                "EXPERT_MODEL, or name a file of conf/expert that has them"
             )
         try:
             settings = cls(**values)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import strict_json
-from data_prep.corpora.dialogue import packed, text_lines
+from data_prep.corpora.dialogue import BARE_CR, NO_UTF8, packed, text_lines, to_utf8, utf16
 from data_prep.corpora.errors import DataError
 from data_prep.own_dialogues.columns import choose_columns, late_column
 
@@ -24,7 +24,6 @@ _MOST_BYTES = 1_000_000
 _SEPARATORS = (",", ";", "\t")
 #: ``Name: what is said``. A name has no mark that ends a sentence, and is not the http of an address.
 _SAID_BY = re.compile(r"([^:.!?;,\"]{1,40}):\s+(\S.*)")
-_UTF8 = "save it as UTF-8, for example with iconv -f {} -t utf-8 FILE > NEW_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +101,8 @@ def _check_encoding(path: Path) -> None:
         raise DataError(path, None, "the file is empty", "name the file with the dialogues, IN=...")
     if kind := packed(begin):
         raise DataError(path, None, f"this is {kind}", "unpack it, or save it as text")
-    if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
-        raise DataError(path, 1, "this is UTF-16, or no text at all", _UTF8.format("utf-16"))
+    if encoding := utf16(begin):
+        raise DataError(path, 1, NO_UTF8, to_utf8(encoding))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -111,8 +110,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         yield from text_lines(path, most=_MOST_BYTES)
     except DataError as error:
+        if error.problem in (NO_UTF8, BARE_CR):
+            raise
         encoded = "is not UTF-8" in error.problem
-        remedy = _UTF8.format("latin1") + " where it is latin-1" if encoded else "mend the file"
+        remedy = f"{to_utf8('latin1')} where it is latin-1" if encoded else "mend the file"
         raise DataError(path, error.line, error.problem, remedy) from None
 
 
@@ -230,6 +231,9 @@ def _text(path: Path, asked: Mapping[str, str]) -> Records:
                 ended = True
                 continue
             dialogue, ended = dialogue + ended, False
+            if "\r" in said:
+                problem = "a carriage return in what would be one line"
+                raise DataError(path, line, problem, "end lines with a newline")
             cells = {"text": said, "dialogue": str(dialogue)}
             if named:
                 if not (match := _SAID_BY.fullmatch(said)):

@@ -11,10 +11,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from recipe.annotation.records import Annotation
+from recipe.annotation.records import TOO_LONG, Annotation
 
 #: Decimals of a weight.
 _DECIMALS = 6
+
+
+def how_many(utterances: int, dialogues: int) -> str:
+    """Both numbers in words."""
+    counts = ((utterances, "utterance"), (dialogues, "dialogue"))
+    return " in ".join(f"{n:,} {word if n == 1 else word + 's'}" for n, word in counts)
 
 
 @dataclass
@@ -37,10 +43,14 @@ class Summary:
 
     def lines(self) -> list[str]:
         """In words, for a terminal and for the page."""
-        found = [f"{self.utterances:,} utterances in {self.dialogues:,} dialogues"]
+        found = [how_many(self.utterances, self.dialogues)]
         if without := sum(self.problems.values()):
             named = ", ".join(f"{name} {count:,}" for name, count in self.problems.items())
             found.append(f"{without:,} without emotions (column `problem`): {named}")
+        if 2 * (without - self.problems.get(TOO_LONG, 0)) > self.utterances:
+            found.append(
+                "most answers break the output rule: this model does not know such dialogues or labels"
+            )
         if self.labelled:
             share = self.agreeing / self.labelled
             found.append(f"{share:.1%} of the {self.labelled:,} labels in the file are the heaviest emotion")

@@ -85,6 +85,15 @@ def differences(groups: Mapping[str, Sequence[Run]]) -> list[tuple[str, list[Any
     return [(name, found) for name, found in values.items() if any(v != found[0] for v in found)]
 
 
+def difference_lines(groups: Mapping[str, Sequence[Run]]) -> list[str]:
+    """The terminal's lines on `differences`, so that nobody wonders what setting B is."""
+    return [
+        f"{name}: "
+        + ", ".join(f"{group} {'–' if v is None else v}" for group, v in zip(groups, values, strict=True))
+        for name, values in differences(groups)
+    ]
+
+
 def shared_stages(runs: Sequence[Run]) -> list[str]:
     """The checkpoints that every run has scored.
 
@@ -308,7 +317,7 @@ def compare_runs(folders: Sequence[Path]) -> tuple[str, Path]:
         tests=tests_between(groups, [stage for stage in stages if is_checkpoint(stage)]),
         charts=figures.rl_charts(curves),
     )
-    text = "\n".join([table(groups, stages), *gain_lines(gains)])
+    text = "\n".join([table(groups, stages), *difference_lines(groups), *gain_lines(gains)])
     return text, write_text(folders[0].parent / "compare.html", page)
 
 

@@ -61,7 +61,10 @@ def follow(folder: Path, row_id: str | None = None) -> list[Place]:
     for iteration in _iterations(folder):
         found += _of_iteration(folder, iteration, root, min_reward)
     if not found:
-        raise ValueError(f"{folder}: no RL stage has a rollout of {root}, so there is nothing to follow")
+        raise ValueError(
+            f"{folder}: no RL stage has a rollout of {root}, so there is nothing to follow; "
+            "leave ROW out for an example"
+        )
     return found
 
 

@@ -45,6 +45,11 @@ class Finished:
     records: dict[str, list[dict[str, Any]]]
 
     @property
+    def learnt_buffer(self) -> bool:
+        """Whether it was trained on the last B, which is the one that is published."""
+        return self.stage == f"retrained_{self.config.flywheel.iterations}"
+
+    @property
     def made_up(self) -> bool:
         """Whether its dialogues are the project's own sample dialogues, and of no corpus."""
         return not self.config.raw_dir

@@ -71,7 +71,7 @@ def model_card(run: Finished, found: Evidence, repo: str | None, dataset: str | 
             f"arxiv:{citation.ARXIV}",
         ],
         **({"base_model": base.hub_id, "base_model_relation": "finetune"} if base.hub_id else {}),
-        **({"datasets": [dataset]} if dataset else {}),
+        **({"datasets": [dataset]} if dataset and run.learnt_buffer else {}),
         "metrics": ["accuracy", "f1"],
         "model-index": [{"name": name.rpartition("/")[2], "results": list(_model_index(run, corpora))}],
     }

@@ -168,7 +168,11 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*command, "--raw-dir", str(SAMPLES), "--corpora", "meld"])
     assert prepare_module.main() == 0
     said = capsys.readouterr().out
-    assert "meld" in said and "iemocap" not in said
+    assert "meld" in said and "iemocap" not in said and "made up" not in said
+    monkeypatch.setattr(prepare_module, "sample_corpora", lambda: SAMPLES)
+    monkeypatch.setattr(sys, "argv", [*command, "--corpora", "meld"])
+    assert prepare_module.main() == 0
+    assert "no RAW_DIR: dialogues that the project makes up" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*command, "--raw-dir", str(tmp_path / "none")])
     assert prepare_module.main() == 1
     said = capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_the_container_s_versions_are_the_lock_s(root):
     declared = [Requirement(r) for r in requires("verl") if f'"{extra}"' in r]
     (wanted,) = [f"{r.name}{r.specifier}" for r in declared if r.name == "flash-attn"]
     assert any(wanted in run and "--no-build-isolation" in run for run in runs)
-    assert wanted in (root / "README.md").read_text()
+    assert wanted in (root / "docs/start/one-gpu.md").read_text()
     assert {"wheel", "ninja", "packaging", "psutil"} <= pins.keys()  # what its setup.py imports
 
 
@@ -262,8 +262,12 @@ def test_the_doctor_works_before_anything_is_installed(root, tmp_path):
     script = tmp_path / "doctor.py"
     script.write_text((root / "launch/doctor.py").read_text().replace(".parent.parent", ".parent"))
     done = subprocess.run([sys.executable, "-S", str(script)], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr == ""
-    assert "WRONG     there is no environment yet; make setup builds it" in done.stdout
+    assert done.stderr == ""
+    assert re.search(r"profile   .pu; its environment, \.venv, is built by make setup", done.stdout)
+    # Of a fresh clone only the machine can be wrong: disk and memory, if this one is short of them.
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
+    assert all("GiB" in line for line in wrong)
+    assert done.returncode == bool(wrong) and ("all is well" in done.stdout) == (not wrong)
     assert re.search(r"memory    \d+\.\d GiB free of \d+\.\d", done.stdout)
 
 

@@ -35,6 +35,8 @@ def test_every_setting_is_run_for_every_seed():
     assert not any("run.reuse" in argument for argument in planned["full", 5])
     with pytest.raises(ValueError, match="SEEDS=a,b"):
         commands(["SEEDS=a,b"], Path("/r"))
+    with pytest.raises(ValueError, match="--cfg: make ablate takes settings alone"):
+        commands(["SEEDS=1", "--cfg", "job"], Path("/r"))
 
 
 def test_an_ablation_lies_over_any_experiment():

@@ -104,7 +104,7 @@ def command(tmp_path, tokenizer_folder, settings, monkeypatch, capsys):
 def test_tables_and_page_of_a_file(command, tmp_path):
     assert command() == 0, command.err
     assert "3 utterances in 2 dialogues" in command.out and "no_think 1" in command.out
-    assert "33.3% of the 3 labels" in command.out
+    assert "33.3% of the 3 labels" in command.out and "most answers" not in command.out
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [
         "about.json", "annotations.csv", "annotations.html", "annotations.jsonl"]  # fmt: skip

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import pickle
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.corpora import emorynlp, meld
-from data_prep.corpora.dialogue import DataError, Utterance
+from data_prep.corpora.dialogue import DataError, Utterance, text_lines
 from rewards.labels import LABELS
 from rewards.parse import has_visible
 from tests.unit.data_prep.corpora.corpus_files import (
@@ -85,7 +88,8 @@ SHARED_ERRORS = [
     (b"\n\n", None, "empty"),
     (b"{header}", None, "no utterance"),
     (b"a,b\n1,2\n", 1, "missing column(s) Utterance"),
-    (b"\xff\xfea\x00", 1, "0xff is not UTF-8"),
+    (b"\xff\xfea\x00", 1, "this is UTF-16"),
+    (b"\xff{header}", 1, "0xff is not UTF-8"),
     (b"{header}{row}\xe9{row}", 3, "0xe9 is not UTF-8"),
     (b"{header}{row}a,b\n", 3, "2 fields where"),
     (b"{header}{row},\n{row}", 2, None),
@@ -235,3 +239,45 @@ def test_meld_reads_back_whatever_was_written(tmp_path_factory, rows, order):
     assert len(read) == len(rows)
     keys = [key for key, _ in read]
     assert all(a[1] < b[1] for a, b in zip(keys, keys[1:], strict=False) if a[0] == b[0])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "begin"), [("utf-16", b""), ("utf-16le", b""), ("utf-16be", b""), ("utf-16be", b"\xfe\xff")]
+)
+def test_utf_16_is_told_and_the_remedy_makes_the_file_readable(tmp_path, encoding, begin):
+    content = MELD_HEADER + "1,Ça va,Ada,joy,positive,0,0\n"
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, begin + content.encode(encoding))
+    assert_error(caught.value, "train_sent_emo.csv", 1, "this is UTF-16, or no text at all")
+    asked = re.search(r"iconv -f (\S+) -t utf-8 FILE > NEW_FILE\.$", str(caught.value))
+    assert asked
+    encoded = begin + content.encode(encoding)
+    done = subprocess.run(["iconv", "-f", asked[1], "-t", "utf-8"], input=encoded, capture_output=True)
+    assert done.returncode == 0
+    assert read_meld(tmp_path, done.stdout)[0].utterances[0].text == "Ça va"
+
+
+def test_utf_16_whose_first_line_has_no_ascii_is_told(tmp_path):
+    path = write(tmp_path / "x.txt", "Ж\nЖ\n".encode("utf-16le"))
+    with pytest.raises(DataError, match=r"x\.txt, line 1: this is UTF-16.*iconv -f utf-16le"):
+        list(text_lines(path))
+
+
+@pytest.mark.parametrize("rows", [1, 40_000])  # of more bytes than a line may have, too
+def test_line_ends_of_carriage_returns_alone_are_told_with_a_remedy_that_works(tmp_path, rows):
+    content = MELD_HEADER + "".join(f"1,Hi there,Ada,joy,positive,{n},0\n" for n in range(rows))
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, content.replace("\n", "\r"))
+    assert_error(caught.value, "train_sent_emo.csv", None, "its line ends are carriage returns alone")
+    asked = re.search(r"(tr .*) < FILE > NEW_FILE\.$", str(caught.value))
+    assert asked
+    mended = subprocess.run(
+        shlex.split(asked[1]), input=content.replace("\n", "\r").encode(), capture_output=True, check=True
+    ).stdout
+    assert len(read_meld(tmp_path, mended)) == rows
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n", "\r", ""])
+def test_a_file_of_one_line_is_one_whatever_its_end(tmp_path, end):
+    path = write(tmp_path / "x.txt", f"one{end}".encode())
+    assert [(number, line.strip()) for number, line in text_lines(path)] == [(1, "one")]

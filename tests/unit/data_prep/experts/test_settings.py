@@ -24,7 +24,9 @@ def test_settings_that_cannot_work(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ExpertError, match="ARK_API_KEY, DEEPSEEK_API_KEY is not set"):
         experts.load_experts("mixed")
-    with pytest.raises(ExpertError, match="set EXPERT_BASE_URL and EXPERT_MODEL"):
+    with pytest.raises(
+        ExpertError, match=r"for expert \(expert.endpoints\); set EXPERT_BASE_URL and EXPERT_MODEL"
+    ):
         experts.load_experts("endpoint")
     with pytest.raises(ExpertError, match="there is no expert 'wise'; choose endpoint, mixed, offline"):
         experts.load_experts("wise")

@@ -78,6 +78,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_kept_apart(runs):
     assert names == {"A": ["one", "two"], "B": ["other"]}
     assert compare.differences(groups) == [("algorithm.adv_estimator", ["self_grpo", "grpo"])]
     text, page = compare.compare_runs(runs)
+    assert "\nalgorithm.adv_estimator: A self_grpo, B grpo\n" in text
     assert "setting A: one, two" in text and "nan" not in page.read_text()
     html = page.read_text()
     assert "<td>algorithm.adv_estimator</td><td>self_grpo</td><td>grpo</td>" in html

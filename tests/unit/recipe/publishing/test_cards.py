@@ -220,3 +220,16 @@ def test_the_citation_is_that_of_citation_cff(root: Path):
     for value in (authors, paper["title"], paper["journal"], str(paper["year"]), paper["url"]):
         assert f"{{{value}}}" in text, value
     assert citation.ARXIV in paper["url"]
+
+
+def test_only_the_checkpoint_that_learnt_from_the_buffer_is_said_to_have(folder, evidence, tmp_path):
+    for checkpoint, learnt in (("retrained", True), ("cold", False)):
+        run = finished_run(f"{folder}:{checkpoint}")
+        write_dataset(run, shared_buffer(run), tmp_path, "me/emo-b", "me/emo")
+        text = " ".join((tmp_path / "README.md").read_text().split())
+        assert ("learnt from it is [me/emo](" in text) == learnt
+        assert ("is not published with it." in text) != learnt
+        assert (f"another checkpoint of the run, `{run.stage}`" in text) != learnt
+        card = ModelCard(model_card(run, evidence, "me/emo", "me/emo-b"), ignore_metadata_errors=False)
+        assert card.data.datasets == (["me/emo-b"] if learnt else None)
+        assert "The replay buffer B of this run" in card.text
