@@ -129,8 +129,9 @@ def test_groups_on_the_page(run):
     assert any(r["think"] and r["rest"].startswith("{") for r in everything[0]["rollouts"])
 
 
-def test_the_warning_stands_on_the_page(tmp_path, run, monkeypatch):
-    """Planted: in the last RL stage gold prompts go wrong while self-labelled ones earn more and more."""
+def test_what_may_be_chance_is_told_where_it_is_explained_and_is_no_warning(tmp_path, run, monkeypatch):
+    """Planted: in the last RL stage gold prompts go wrong while self-labelled ones earn more and more, in
+    too few dialogues to be sure."""
     planted = shutil.copytree(run, tmp_path / "planted")
     for path in sorted((planted / "iter_2/rl/rollouts").glob("*.parquet")):
         records = pq.read_table(path).to_pylist()
@@ -143,7 +144,8 @@ def test_the_warning_stands_on_the_page(tmp_path, run, monkeypatch):
         pq.write_table(pq.read_table(path).schema.empty_table().from_pylist(records), path)
     monkeypatch.setattr(report, "shown_groups", lambda stages: [])  # quicker
     text = write_report(planted).read_text()
-    assert text.count("<b>WARNING</b>") >= 2  # on top, and where it is explained
+    assert "WARNING" not in text and "<b>No clear change</b>: From the first steps of iter_2/rl" in text
+    assert "This may be chance." in text and "No clear change" not in text[: text.index("<h2")]
     assert (
         "From the first steps of iter_2/rl to its last steps accuracy on gold labels fell from 1.000" in text
     )
