@@ -26,7 +26,8 @@ from recipe.evaluation.seeds import Gain, across_runs, gain_over_seeds
 from recipe.pages import figures
 from recipe.pages.render import render_page
 from recipe.run.files import read_config, read_metrics, read_state, run_folder
-from recipe.run.flatten import flatten
+from recipe.run.flatten import flatten, load_config
+from recipe.run.shortcuts import CONF
 
 #: What may differ between the runs of one setting: name and seed, and where and how fast it ran.
 _OWN = ("run.", "cluster.", "env.", "plan.")
@@ -52,13 +53,20 @@ def read_run(folder: Path) -> Run:
         ValueError: a file is broken.
     """
     config = read_config(folder)
+    # What has come up since a run was begun could not have been given there, so it stands as it does today.
     settings = {
         name: value
-        for name, value in flatten(OmegaConf.to_container(config)).items()
+        for name, value in (_defaults() | flatten(OmegaConf.to_container(config))).items()
         if not name.startswith(_OWN)
     }
     seconds = sum(step["seconds"] for step in read_state(folder).values())
     return Run(folder, config.run.seed, seconds / 60, settings, read_evaluation(folder, "summary"))
+
+
+def _defaults() -> dict[str, Any]:
+    """Ours that are plain values, as `conf/self_emo.yaml` has them."""
+    ours = flatten(OmegaConf.to_container(load_config(CONF / "self_emo.yaml")))
+    return {name: value for name, value in ours.items() if isinstance(value, int | float)}
 
 
 def settings_of(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -9,6 +9,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from recipe.evaluation.measures import MEASURES
 from recipe.evaluation.permutation_tests import paired_permutation
@@ -128,6 +129,19 @@ def test_runs_of_one_seed_go_by_their_names(runs, tmp_path):
     groups = compare.settings_of([compare.read_run(folder) for folder in (runs[0], again)])
     (found,) = compare.gains_of(groups, ["cold", "rl"])
     assert [s.seed for s in found["gain"].seeds] == ["one", "again"]
+
+
+def test_a_setting_that_has_come_up_since_makes_no_other_setting(runs, tmp_path):
+    """It could not have been given then; another value than today's default is another setting."""
+    folders = [shutil.copytree(runs[0], tmp_path / name) for name in ("old", "new", "other")]
+    for folder, paraphrases in zip(folders, (None, 0, 2), strict=True):
+        config = OmegaConf.load(folder / "config.yaml")
+        config.setdefault("evaluate", {}).pop("paraphrases", None)
+        if paraphrases is not None:
+            config.evaluate.paraphrases = paraphrases
+        OmegaConf.save(config, folder / "config.yaml")
+    groups = compare.settings_of([compare.read_run(folder) for folder in folders])
+    assert [[run.folder.name for run in group] for group in groups.values()] == [["old", "new"], ["other"]]
 
 
 def test_settings_are_paired_by_seed(runs):
