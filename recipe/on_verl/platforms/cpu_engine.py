@@ -68,9 +68,15 @@ class CpuEngine(FSDPEngineWithLMHead):
     def forward_backward_batch(
         self, data: TensorDict, loss_function: Callable[..., Any], forward_only: bool = False
     ) -> dict[str, Any]:
-        """veRL's, of the rows in the order of their lengths; what is returned is in the order of ``data``."""
+        """veRL's, of the rows in the order of their lengths; what is returned is in the order of ``data``.
+
+        Packed rows are left to veRL, and so is what counts rows: there is no padding, or no limit of tokens.
+        """
         lengths = data["input_ids"].offsets().diff()
-        if not tu.get_non_tensor_data(data, "use_dynamic_bsz", True) or len(lengths) == 1:
+        by_tokens, packed = (
+            tu.get_non_tensor_data(data, f"use_{name}", True) for name in ("dynamic_bsz", "remove_padding")
+        )
+        if packed or not by_tokens or len(lengths) == 1:
             return super().forward_backward_batch(data, loss_function, forward_only)
         order = lengths.argsort(stable=True)
         parts = self._most(number_of_parts(lengths[order].tolist(), data["max_token_len_per_gpu"]))

@@ -152,6 +152,18 @@ def test_less_is_padded_and_less_goes_through_the_output_layer(engines, monkeypa
     assert len(seen) == number_of_parts(sorted(LENGTHS), 64) == 4
 
 
+@pytest.mark.parametrize("left", [{"use_remove_padding": True}, {"use_dynamic_bsz": False}])
+def test_packed_rows_and_counted_ones_are_left_as_they_are(engines, monkeypatch, left):
+    seen = []
+    monkeypatch.setattr(
+        FSDPEngineWithLMHead, "forward_backward_batch", lambda self, *given: seen.append(given)
+    )
+    rows = batch(LENGTHS, ANSWERS, True, dynamic=True)
+    tu.assign_non_tensor(rows, **left)
+    engines.ours.forward_backward_batch(rows, loss)
+    assert seen == [(rows, loss, False)] and seen[0][0] is rows
+
+
 def test_labels_are_the_next_tokens_that_count():
     ids = nested([torch.tensor([5, 6, 7, 8]), torch.tensor([3, 4])])
     masks = nested([torch.tensor([1, 0, 1]), torch.tensor([0, 1])])
