@@ -1,8 +1,7 @@
 """Appendix E's layout on CPUs: four FSDP ranks, one vLLM replica of tensor parallel size four over them.
 
 A small untied Qwen3 of eight heads takes the place of the 8 B one. Rows are packed (padding removal on),
-there is
-validation, a checkpoint is saved from four shards, the run is killed and goes on from it, the export comes
+there is validation, a checkpoint is saved from four shards, the run is killed and goes on from it, the export comes
 from the shards, and evaluation is tensor-parallel. Once with micro-batches by tokens, once with fixed ones.
 Not part of `make test`: `make test-layout` wants about 20 GiB of memory and half an hour on 2 cores.
 """
@@ -59,11 +58,12 @@ def base(tmp_path_factory) -> Path:
         Qwen3Config(
             vocab_size=-(-len(tokenizer) // 64) * 64, max_position_embeddings=2048, tie_word_embeddings=False,
             hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=8,
-            num_key_value_heads=4, head_dim=16, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+            num_key_value_heads=4, head_dim=32, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )  # fmt: skip
-    tiny.train(model, tokenizer(texts, add_special_tokens=False)["input_ids"], steps=150, batch=16, seed=1)
+    read = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    tiny.train(model, read, steps=150, batch=16, lr=4e-3, seed=1)
     folder = tmp_path_factory.mktemp("base") / "eight-heads"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
