@@ -1,8 +1,9 @@
 """Appendix E's layout on CPUs: four FSDP ranks, one vLLM replica of tensor parallel size four over them.
 
 A small untied Qwen3 of eight heads takes the place of the 8 B one. Rows are packed (padding removal on),
-there is validation, a checkpoint is saved from four shards, the run is killed and goes on from it, the export comes
-from the shards, and evaluation is tensor-parallel. Once with micro-batches by tokens, once with fixed ones.
+there is validation, a checkpoint is saved from four shards, the run is killed and goes on from it, the export
+comes from the shards, and evaluation is tensor-parallel. Once with micro-batches by tokens, once with fixed
+ones.
 Not part of `make test`: `make test-layout` wants about 20 GiB of memory and half an hour on 2 cores.
 """
 
