@@ -81,6 +81,7 @@ def command(root: Path, base: Path, name: str, *more: str) -> list[str]:
         f"actor_rollout_ref.rollout.tensor_model_parallel_size={RANKS}",
         "actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend=mp",
         "actor_rollout_ref.model.use_remove_padding=true",
+        "algorithm.rollout_correction.bypass_mode=false",  # as in the paper's profile: both compute them
         f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1", "trainer.test_freq=1", "dev_rows=16",
         "evaluate.stages=[rl,retrained]", *more,
     ]  # fmt: skip
