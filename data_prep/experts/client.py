@@ -353,17 +353,9 @@ class _Asker:
                 f"{where} knows no model {endpoint.model!r}, or the address is wrong ({said}); check both"
             )
         if answer.passes:
-            # The client waits for up to a minute; what is longer is for whoever started the command.
-            later = "run the same command again later"
-            if answer.wait not in ("", "0"):
-                unit = " seconds" if answer.wait.isdigit() else ""
-                later = (
-                    f"it asks to be left alone for or until {answer.wait}{unit} (Retry-After): run the same "
-                    "command again then; a smaller expert.concurrency asks less at once"
-                )
             raise ExpertError(
                 f"{where} still answers status {status} after {self.settings.retries} retries ({said}); "
-                f"every answer so far is kept: {later}"
+                f"every answer so far is kept: {answer.later}"
             )
         remedy = ""
         if status == 403:

@@ -36,6 +36,17 @@ class Said:
     wait: str = ""
 
     @property
+    def later(self) -> str:
+        """What to do about an error that passes, for whoever started the command."""
+        if self.wait in ("", "0"):  # the client itself waits for up to a minute
+            return "run the same command again later"
+        unit = " seconds" if self.wait.isdigit() else ""
+        return (
+            f"it asks to be left alone for or until {self.wait}{unit} (Retry-After): run the same command "
+            "again then; a smaller expert.concurrency asks less at once"
+        )
+
+    @property
     def passes(self) -> bool:
         """May the refusal be gone after a while? What the client retries by itself."""
         return self.status is not None and (self.status in (408, 409, 429) or self.status >= 500)

@@ -64,9 +64,9 @@ def read_run(folder: Path) -> Run:
 
 
 def _defaults() -> dict[str, Any]:
-    """Ours that are plain values, as `conf/self_emo.yaml` has them."""
+    """Ours as `conf/self_emo.yaml` has them, but for what follows from others."""
     ours = flatten(OmegaConf.to_container(load_config(CONF / "self_emo.yaml")))
-    return {name: value for name, value in ours.items() if isinstance(value, int | float)}
+    return {name: value for name, value in ours.items() if "${" not in str(value)}
 
 
 def settings_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
