@@ -74,6 +74,27 @@ def test_what_is_wrong_is_named(run, tmp_path):
     assert "WRONG  an advantage differs" in smoke_gpu.render(found)
 
 
+def test_a_run_whose_advantages_are_all_zero_has_shown_nothing(run):
+    kept = {path: path.read_bytes() for path in run.glob("iter_*/rl/rollouts/step_*.parquet")}
+    try:
+        for path in kept:
+            rows = [row | {"advantage": 0.0, "score": 0.0, "r2": 0.0} for row in pq.read_table(path).to_pylist()]
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        found = smoke_gpu.findings(run)
+    finally:
+        for path, data in kept.items():
+            path.write_bytes(data)
+    assert found["advantage_difference"] == 0
+    assert len(found["wrong"]) == 1 and "every advantage is 0" in found["wrong"][0]
+
+
+def test_adapters_learn_faster_unless_told_otherwise():
+    asked = smoke_gpu.command(["hardware=1gpu_lora", "sft.optim.lr=1e-3"], "smoke")
+    config = composed(*expand(asked[3:], {}))
+    assert (config.actor_rollout_ref.model.lora_rank, config.trainer.n_gpus_per_node) == (32, 1)
+    assert (config.sft.optim.lr, config.actor_rollout_ref.actor.optim.lr) == (1e-3, 1e-4)
+
+
 def test_the_command_composes_and_makes_the_steps_that_are_ended_and_resumed():
     asked = smoke_gpu.command(["MODEL=SmolLM2-135M", "run.seed=3"], "smoke")
     assert asked[1:3] == ["-m", "recipe.main"] and asked[-1] == "run.seed=3"
