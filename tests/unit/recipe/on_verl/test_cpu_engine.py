@@ -20,7 +20,9 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import sft_loss
 
-from recipe.on_verl.platforms.cpu_engine import IGNORED, CountedTokens, CpuEngine, labels_of, number_of_parts
+from recipe.on_verl.platforms import shared_prompts
+from recipe.on_verl.platforms.cpu_engine import CountedTokens, CpuEngine, labels_of, number_of_parts
+from recipe.on_verl.platforms.shared_prompts import IGNORED, Row
 
 VOCABULARY = 61
 #: veRL patches the class, for all models of a process, so the engine that makes logits gets this one back.
@@ -70,10 +72,13 @@ def made(engine, where, fused):
     return found
 
 
-def batch(lengths, answers, of_answers, dynamic, fused=True, left_out=True):
-    """Rows of tokens that follow from their length; the loss looks at the last ``answers`` of each, of the
-    first row at one less."""
-    ids = [torch.randint(3, VOCABULARY, (n,), generator=torch.Generator().manual_seed(n)) for n in lengths]
+def batch(lengths, answers, of_answers, dynamic, fused=True, left_out=True, groups=()):
+    """Rows of tokens that follow from their length, or, where ``groups`` names some, with the prompt that
+    follows from its number; the loss looks at the last ``answers`` of each, of the first row at one less."""
+    ids = [tokens(n, n) for n in lengths]
+    for i, (row, group) in enumerate(zip(ids, groups, strict=False)):
+        n = lengths[i] - answers[i]
+        row[:n] = tokens(n, 100 + group)
     masks = [torch.ones(n, dtype=torch.long) for n in answers]
     masks[0][1] = 0 if left_out else 1
     if not of_answers:  # SFT's masks cover the prompts, too; RL's do not
@@ -86,6 +91,18 @@ def batch(lengths, answers, of_answers, dynamic, fused=True, left_out=True):
         "temperature": 1.0,
     }  # fmt: skip
     return tu.get_tensordict(columns, settings)
+
+
+def tokens(n, seed):
+    return torch.randint(3, VOCABULARY, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+#: Three prompts of 14, 9 and 11 tokens, their answers in any order.
+SHARED = {
+    "lengths": [17, 14, 20, 13, 11, 18, 16, 12],
+    "answers": [3, 5, 6, 4, 2, 4, 5, 3],
+    "groups": [0, 1, 0, 1, 1, 0, 2, 1],
+}
 
 
 LENGTHS, ANSWERS = [19, 7, 12, 30, 8, 11, 20, 9], [6, 3, 5, 9, 2, 4, 8, 3]
@@ -136,6 +153,69 @@ def test_a_training_step_is_verls(engines, each, dynamic):
         assert_close(mine[key].full_tensor(), weight.full_tensor(), rtol=1e-4, atol=1e-4)  # of steps of .01
 
 
+@pytest.mark.parametrize("of_answers", [True, False], ids=["rl", "sft"])
+@pytest.mark.parametrize("most", [32, 64, 400])
+def test_answers_that_share_their_prompt_get_what_verl_gives_each(each, of_answers, most, monkeypatch):
+    packed = []
+    pack = shared_prompts.pack
+    monkeypatch.setattr(
+        shared_prompts, "pack", lambda *given: packed.append(found := pack(*given)) or found
+    )
+
+    def infer(engine, fused):
+        rows = batch(dynamic=True, fused=fused, of_answers=of_answers, **SHARED)
+        tu.assign_non_tensor(rows, max_token_len_per_gpu=most)
+        with engine.eval_mode():
+            return engine.infer_batch(rows, loss_function=None)["model_output"]
+
+    found = each(infer)
+    assert packed or most == 32
+    if most == 400:  # in one piece; with little room a prompt is there once a micro-batch
+        assert [p.input_ids.shape for p in packed] == [(3, 13 + 4 + 7 + 5)]
+    for key in ("log_probs", "entropy"):
+        of_rows = zip(
+            *(outputs[key].unbind() for outputs in found), SHARED["lengths"], SHARED["answers"], strict=True
+        )
+        for i, (theirs, ours, n, a) in enumerate(of_rows):
+            counted = [t for t in range(n - a - 1, n - 1) if (i, t) != (0, n - a)]
+            assert len(theirs) == len(ours) == n
+            assert_close(ours[counted], theirs[counted], rtol=1e-5, atol=1e-6)
+            assert not ours[: n - a - 1].any()
+
+
+def test_a_step_on_shared_prompts_is_verls(engines, each):
+    def train(engine, fused):
+        with engine.train_mode():
+            rows = batch(dynamic=True, fused=fused, of_answers=True, **SHARED)
+            return engine.train_batch(rows, loss_function=sum_of_log_probs)
+
+    theirs, ours = each(train)
+    assert ours["metrics"]["grad_norm"] == pytest.approx(theirs["metrics"]["grad_norm"], rel=1e-5)
+    mine = dict(engines.ours.module.named_parameters())
+    for key, weight in engines.verls.module.named_parameters():
+        assert_close(mine[key].full_tensor(), weight.full_tensor(), rtol=1e-4, atol=1e-4)
+
+
+def sum_of_log_probs(model_output, data, dp_group):
+    """A loss of the answers as RL's are: a weight of its own for each token."""
+    total = torch.zeros(())
+    for name in ("log_probs", "entropy"):
+        for values, mask in zip(model_output[name].unbind(), data["loss_mask"].unbind(), strict=True):
+            answer = values[-len(mask) - 1 : -1]
+            total = total + (answer * mask * torch.linspace(-1, 2, len(mask))).sum()
+    return total, {}
+
+
+@pytest.mark.parametrize("change", [{"sliding_window": 4}, {"layer_types": ["sliding_attention"] * 2}])
+def test_a_model_that_would_not_understand_the_mask_gets_plain_rows(engines, monkeypatch, change):
+    rows = batch(dynamic=True, of_answers=True, **SHARED)
+    labels = labels_of(rows["input_ids"], rows["loss_mask"])
+    assert shared_prompts.worth_sharing(engines.ours._rows(rows["input_ids"], labels))
+    for name, value in change.items():
+        monkeypatch.setattr(engines.ours.module.config, name, value)
+    assert not shared_prompts.worth_sharing(engines.ours._rows(rows["input_ids"], labels))
+
+
 def loss(**given):
     return sft_loss(config=None, **given)
 
@@ -149,7 +229,7 @@ def test_less_is_padded_and_less_goes_through_the_output_layer(engines, monkeypa
     with engines.ours.eval_mode():
         engines.ours.infer_batch(batch(LENGTHS, ANSWERS, True, dynamic=True), loss_function=None)
     assert sum(seen) == sum(ANSWERS) - 1
-    assert len(seen) == number_of_parts(sorted(LENGTHS), 64) == 4
+    assert len(seen) == number_of_parts([Row(n, 0, n) for n in sorted(LENGTHS)], 64) == 4
 
 
 @pytest.mark.parametrize("left", [{"use_remove_padding": True}, {"use_dynamic_bsz": False}])
@@ -193,7 +273,7 @@ def test_gradients_at_counted_tokens_are_those_of_plain_logits():
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 400))
 def test_parts_divide_the_rows_and_hold_what_they_may(lengths, most):
     lengths.sort()
-    parts = number_of_parts(lengths, most)
+    parts = number_of_parts([Row(i, 0, n) for i, n in enumerate(lengths)], most)
     size, rest = divmod(len(lengths), parts)
     assert rest == 0
     padded = [size * max(lengths[i : i + size]) for i in range(0, len(lengths), size)]
