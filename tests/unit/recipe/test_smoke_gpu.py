@@ -78,7 +78,9 @@ def test_a_run_whose_advantages_are_all_zero_has_shown_nothing(run):
     kept = {path: path.read_bytes() for path in run.glob("iter_*/rl/rollouts/step_*.parquet")}
     try:
         for path in kept:
-            rows = [row | {"advantage": 0.0, "score": 0.0, "r2": 0.0} for row in pq.read_table(path).to_pylist()]
+            rows = [
+                row | {"advantage": 0.0, "score": 0.0, "r2": 0.0} for row in pq.read_table(path).to_pylist()
+            ]
             pq.write_table(pa.Table.from_pylist(rows), path)
         found = smoke_gpu.findings(run)
     finally:

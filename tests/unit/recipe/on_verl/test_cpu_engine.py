@@ -158,9 +158,7 @@ def test_a_training_step_is_verls(engines, each, dynamic):
 def test_answers_that_share_their_prompt_get_what_verl_gives_each(each, of_answers, most, monkeypatch):
     packed = []
     pack = shared_prompts.pack
-    monkeypatch.setattr(
-        shared_prompts, "pack", lambda *given: packed.append(found := pack(*given)) or found
-    )
+    monkeypatch.setattr(shared_prompts, "pack", lambda *given: packed.append(found := pack(*given)) or found)
 
     def infer(engine, fused):
         rows = batch(dynamic=True, fused=fused, of_answers=of_answers, **SHARED)

@@ -1,4 +1,4 @@
-"""Groups as rows: what is shared, how it is laid out, and that a model gives every token what it gave before."""
+"""Groups as rows: what is shared, how it is laid out; a model gives every token what it gave before."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def test_by_hand():
 
 @given(
     st.lists(
-        st.tuples(st.lists(st.integers(3, 5), min_size=1, max_size=3), st.lists(st.integers(3, 30), max_size=4)),
+        st.tuples(
+            st.lists(st.integers(3, 5), min_size=1, max_size=3), st.lists(st.integers(3, 30), max_size=4)
+        ),
         min_size=1,
         max_size=9,
     )
