@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.unit.recipe.on_verl.test_cpu_engine import ANSWERS, LENGTHS, batch, loss, made, write_model
+from tests.unit.recipe.on_verl.platforms.test_cpu_engine import (
+    ANSWERS,
+    LENGTHS,
+    batch,
+    loss,
+    made,
+    write_model,
+)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
