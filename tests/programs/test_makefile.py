@@ -12,7 +12,7 @@ import sys
 import pytest
 
 #: Everything that make or a shell could take for something else. `ran` must not come to be.
-NASTY = """/my corpora/it's "the" $HOME $(touch ran) $(shell touch ran) `touch ran`; touch ran & #1 * \\x ~\t|<é"""
+NASTY = """/my corpora/it's "the" $HOME $(touch ran) $(shell touch ran) `touch ran`; touch ran & #1 * \\x ~"""
 PYTHON = os.path.realpath(sys.executable)
 RECORD = f"""#!{PYTHON} -IS
 import json, sys
@@ -121,7 +121,7 @@ def test_it_does_so_from_the_environment_too(make, target, names, calls):
 
 
 def test_a_value_may_begin_with_a_dash_and_go_on_in_another_line(make):
-    value = f"--x{NASTY}\n{NASTY}"
+    value = f"--x{NASTY}\té|<\n{NASTY}"
     assert make("train", f"MODEL={value}", f"NAME={value}") == [
         ["-m", "recipe.main", f"MODEL={value}", f"NAME={value}"]
     ]

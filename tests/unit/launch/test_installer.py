@@ -13,7 +13,7 @@ from launch.progress import CommandFailed, Log
 # ---- pip's configuration ----
 
 LISTED = """:env:.default-timeout='180'
-:env:.find-links='/wheels https://x.example/more'
+:env:.find-links='/ https://x.example/more'
 :env:.index-url=''
 global.cert='/etc/ca.pem'
 global.extra-index-url='\\nfile:///a\\nfile:///b'
@@ -28,7 +28,7 @@ freeze.find-links='/not/for/install'
 
 def test_the_environment_overrules_a_command_s_section_which_overrules_the_global_one():
     found = pip_settings.parse(LISTED)
-    assert found["find-links"] == "/wheels https://x.example/more"
+    assert found["find-links"] == "/ https://x.example/more"
     assert found["cert"] == "/etc/other.pem"
     assert found["index-url"] == "https://user:secret@x.example/simple"  # an empty one counts for nothing
 
@@ -39,7 +39,7 @@ def test_uv_is_told_the_same():
         "UV_DEFAULT_INDEX": "https://user:secret@x.example/simple",
         "UV_INDEX": "file:///a file:///b",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
-        "UV_FIND_LINKS": "/wheels,https://x.example/more",
+        "UV_FIND_LINKS": "/,https://x.example/more",
         "UV_CONSTRAINT": "/etc/c.txt",
         "UV_INSECURE_HOST": "x.example y.example:8080",
         "UV_HTTP_TIMEOUT": "180",
@@ -53,6 +53,13 @@ def test_what_was_said_to_uv_itself_stays():
     )
     assert told["UV_FIND_LINKS"] == "/u"
     assert "UV_DEFAULT_INDEX" not in told and told["UV_INDEX_URL"] == "u"
+
+
+def test_a_folder_of_wheels_that_is_gone_is_passed_over_as_by_pip(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = pip_settings.for_uv({"find-links": f"{tmp_path}/gone ~ https://x.example"}, {})
+    assert told["UV_FIND_LINKS"] == f"{tmp_path},https://x.example"
+    assert "UV_FIND_LINKS" not in pip_settings.for_uv({"find-links": f"{tmp_path}/gone"}, {})
 
 
 def test_certificates_and_proxies(tmp_path):
