@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -193,6 +194,24 @@ def test_a_torch_that_nobody_has_is_named_with_the_remedy(tools, lock):
     one, _ = tools(["install"])
     with pytest.raises(CommandFailed, match=r"torch==2\+cpu was not found.*PIP_FIND_LINKS"):
         one.install(lock, cpu=True)
+
+
+def test_pyenv_s_interpreters_are_found_whichever_is_chosen(tmp_path, monkeypatch):
+    """Its shim of another version only says where that is."""
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    shims, python = tmp_path / "shims", tmp_path / "versions/3.12.1/bin/python3.12"
+    for program, script in (
+        (shims / "python3.12", "exit 127"),
+        (python, "exit 0"),
+        (tmp_path / "versions/3.11.7/bin/python3.11", "exit 1"),
+    ):
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    path = installer.with_pyenv(f"{shims}:/usr/bin:/bin", "3.12")
+    assert shutil.which("python3.12", path=path) == str(python)
+    assert path == f"{python.parent}:/usr/bin:/bin"
+    assert installer.with_pyenv("/usr/bin:/bin", "3.13") == "/usr/bin:/bin"
 
 
 # ---- the log ----
