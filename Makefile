@@ -8,10 +8,13 @@ COVER = $(addprefix --cov=,advantage bench data_prep integrations launch recipe 
 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
 VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SEEDS RUN RUNS PORT \
-  A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS REPO DATASET PUSH IN OUT LABELS FIELDS
+  A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS REPO DATASET IN OUT LABELS FIELDS \
+  FORCE PUSH QUICK YES
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
 need = $(if $($1),"$$$1",$(error $1=... is missing))
 option = $(if $($2),$1 "$$$2")
+# A switch is on where it is 1 and nothing else: FORCE=0 forces nothing.
+switch = $(if $(filter 1,$($2)),$1)
 SHORT = $(foreach v,MODEL RAW_DIR NAME,$(if $($v),$v="$$$v"))
 # Several words in one value: `$(call add_words,ARGS) command` runs the command with them behind it.
 add_words = $(PYTHON) launch/words.py $1
@@ -22,11 +25,11 @@ EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; 
 .PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit test-programs lint soak ablate eval annotate verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check site clean-runs
 
 help: ## what there is to type
-	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Start
 setup: ## build .venv, or bring it up to date: make setup [PROFILE=cpu|gpu] [FORCE=1 in place of another one]
-	@$(SETUP) $(call option,--profile,PROFILE) $(if $(FORCE),--force) $(if $(filter file,$(origin PYTHON)),,--exact-python)
+	@$(SETUP) $(call option,--profile,PROFILE) $(call switch,--force,FORCE) $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 doctor: ## what is installed, free, used and wrong; before setup, too
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) launch/doctor.py
@@ -84,7 +87,7 @@ chat: setup ## talk with a persona: make chat RUN="<name>[:cold|rl|retrained] [a
 
 ##@ Hand on
 publish: setup ## a run as Hugging Face folders; PUSH=1 pushes: make publish RUN=<name>[:cold|rl|retrained] [REPO=owner/name] [DATASET=owner/name] [PUSH=1]
-	@$(PY) -m recipe.publish $(call need,RUN) $(call option,--repo,REPO) $(call option,--dataset,DATASET) $(if $(filter 1,$(PUSH)),--push)
+	@$(PY) -m recipe.publish $(call need,RUN) $(call option,--repo,REPO) $(call option,--dataset,DATASET) $(call switch,--push,PUSH)
 
 ##@ Cluster
 submit: setup ## train on a Ray cluster: make submit RAY_ADDRESS=http://head:8265 RUN_ROOT=/shared/runs [MODEL=...] [ARGS=...]
@@ -110,11 +113,12 @@ test-programs: setup ## what starts whole programs: commands, make, the wheel, k
 test-layout: setup ## Appendix E's layout on CPUs: 4 FSDP ranks and a replica over all of them (20 GiB; half an hour on 2 cores)
 	@$(PY) -m pytest tests/stack -m layout
 
-lint: setup ## style and formatting (ruff), who imports whom (import-linter), types (mypy)
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(dir $(PY))lint-imports --no-logo --no-cache && $(PY) -m mypy
+lint: setup ## style and formatting (ruff), who imports whom (import-linter) and what of it, types (mypy)
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(dir $(PY))lint-imports --no-logo --no-cache \
+	  && $(PY) -m pytest tests/unit/test_house.py -q && $(PY) -m mypy
 
 soak: setup ## kills, power losses and full disks, on runs without models (half an hour; QUICK=1 a minute)
-	@OMP_NUM_THREADS=1 VERL_PLATFORM=cpu $(PY) -m tests.soak $(if $(QUICK),--short)
+	@OMP_NUM_THREADS=1 VERL_PLATFORM=cpu $(PY) -m tests.soak $(call switch,--short,QUICK)
 
 bench: setup ## RL beside stock veRL and TRL, SFT beside a plain loop, answers beside generate: make bench RUN=<name>
 	@$(SETUP) --profile trl && $(PY) -m bench $(call need,RUN)
@@ -129,4 +133,4 @@ lock-check: ## does requirements/<profile>.in still resolve to its lock file? (P
 	@$(PYTHON) launch/lock.py --check
 
 clean-runs: ## delete all runs (asks first; YES=1 does not)
-	@$(if $(YES),,printf 'delete runs/? [y/N] '; read answer; [ "$$answer" = y ] || exit 1;) rm -rf runs
+	@$(if $(call switch,yes,YES),,printf 'delete runs/? [y/N] '; read answer; [ "$$answer" = y ] || exit 1;) rm -rf runs

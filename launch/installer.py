@@ -77,9 +77,10 @@ class Uv:
     def python(self, version: str) -> str:
         """The path of an interpreter of that version, such as "3.12": one that is there, else uv's own."""
         find = [self.program, "python", "find", "--system", "--no-project", version]
-        if subprocess.run(find, env=self.environment, capture_output=True, check=False).returncode:
+        where = self.environment | {"PATH": with_pyenv(self.environment["PATH"], version)}
+        if subprocess.run(find, env=where, capture_output=True, check=False).returncode:
             self._uv("python", "install", version)
-        found = subprocess.run(find, env=self.environment, capture_output=True, text=True, check=True)
+        found = subprocess.run(find, env=where, capture_output=True, text=True, check=True)
         return found.stdout.strip()
 
     def compile(self, asked: Path, overrides: Path, into: Path, cpu: bool) -> None:
@@ -198,6 +199,16 @@ def _version_of(program: Path) -> str:
         return ""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
     return said.split()[1] if said else ""
+
+
+def with_pyenv(path: str, version: str) -> str:
+    """A PATH with pyenv's interpreters of a version in place of its shims.
+
+    A shim fails for every version but the chosen one, and uv stops at the first program that fails.
+    """
+    root = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
+    others = [place for place in path.split(os.pathsep) if Path(place) != root / "shims"]
+    return os.pathsep.join([*map(str, sorted(root.glob(f"versions/{version}.*/bin"))), *others])
 
 
 def torch_of(lock: Path) -> str:

@@ -55,7 +55,7 @@ def for_uv(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, 
     wanted = {
         "UV_DEFAULT_INDEX": pip.get("index-url"),
         "UV_INDEX": _words(pip, "extra-index-url"),
-        "UV_FIND_LINKS": _words(pip, "find-links").replace(" ", ","),
+        "UV_FIND_LINKS": _places(pip),
         "UV_CONSTRAINT": _words(pip, "constraint"),
         "UV_INSECURE_HOST": _words(pip, "trusted-host"),
         "UV_HTTP_TIMEOUT": pip.get("timeout") or pip.get("default-timeout"),
@@ -91,6 +91,15 @@ def _network(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[str
         address = proxy if "://" in proxy else f"http://{proxy}"
         found |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), address)
     return found
+
+
+def _places(pip: Mapping[str, str]) -> str:
+    """Where ``find-links`` points; not to folders that are gone: pip passes over them, uv stops there."""
+    places = [
+        place if "://" in place else str(Path(place).expanduser())
+        for place in _words(pip, "find-links").split()
+    ]
+    return ",".join(place for place in places if "://" in place or Path(place).exists())
 
 
 def _words(pip: Mapping[str, str], key: str) -> str:

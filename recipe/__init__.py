@@ -1,1 +1,1 @@
-"""The only place that knows veRL: plug-ins, stages and the flywheel that joins them."""
+"""SELF-EMO as a veRL recipe: Algorithm 1 (`recipe.flywheel`), its steps, and the wings that they stand on."""

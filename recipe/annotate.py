@@ -107,7 +107,7 @@ def in_a_stage(run: Run, task: Task) -> None:
 def _ask_personas(run: Run, task: Task) -> None:
     """Have the experts describe the speakers, as for the rows of an evaluation; no experts, no files."""
     from recipe.models.self_expert import is_self
-    from recipe.steps.experts import asked
+    from recipe.run.experts import asked
 
     work, scope = run.folder.parent, run.config.personas.scope
     targets = [personas_path(work, number) for number in range(0, task.dialogues, PERSONAS_OF)]

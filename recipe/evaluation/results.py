@@ -91,7 +91,7 @@ def read_summaries(folder: Path, records: dict[str, list[dict]]) -> dict[str, di
     """stage -> measures; the summary of an older run gets what it lacks from the records."""
     return {
         stage: table
-        if "accuracy_nearest" in table["avg"] or stage not in records
+        if {*MEASURE_NAMES, *NEAREST_NAMES} <= table["avg"].keys() or stage not in records
         else summarise(records[stage])
         for stage, table in read_evaluation(folder, "summary").items()
     }

@@ -77,7 +77,7 @@ def print_results(folder: Path) -> None:
         cells = "".join(f"{'–' if value is None else f'{value:.3f}':>22}" for value in values)
         print(f"{STAGE_NAMES[stage]:<{width}}{table['avg']['n']:>6}{cells}")
     for stage, table in read_evaluation(folder, "summary_paraphrases").items():
-        over = {name: table["avg"][m] for m, name in MEASURE_NAMES.items()}
+        over = {name: table["avg"][m] for m, name in MEASURE_NAMES.items() if m in table["avg"]}
         print(f"{STAGE_NAMES[stage]}, in {len(over['accuracy']['values'])} other wordings of the prompt:")
         for name, v in over.items():
             print(f"  {name:<16}{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})")

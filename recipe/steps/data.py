@@ -21,9 +21,9 @@ from data_prep.prepare import dialogue_rows, prepare
 from data_prep.rows import read_rows, write_rows
 from recipe.draws import draw_stratified
 from recipe.models.self_expert import is_self
+from recipe.run.experts import asked
 from recipe.run.files import raw_dir_of
 from recipe.run.run import Run
-from recipe.steps.experts import asked
 
 
 def make(run: Run, work: Path) -> None:

@@ -17,8 +17,8 @@ from data_prep.rows import read_rows, write_rows
 from recipe.buffer import scored
 from recipe.draws import draw_mix, draw_record, draw_stratified
 from recipe.models.self_expert import is_self
+from recipe.run.experts import asked
 from recipe.run.run import Run
-from recipe.steps.experts import asked
 
 
 def fill(run: Run, work: Path) -> None:

@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.unit.recipe.on_verl.test_cpu_engine import ANSWERS, LENGTHS, SHARED, batch, loss, made, write_model
+from tests.unit.recipe.on_verl.platforms.test_cpu_engine import (
+    ANSWERS,
+    LENGTHS,
+    SHARED,
+    batch,
+    loss,
+    made,
+    write_model,
+)
 
 Rows = dict[str, Sequence[int]]
 ROWS: Rows = {"lengths": LENGTHS, "answers": ANSWERS}

@@ -39,6 +39,10 @@ PLANTED = {
         ("recipe/run/preflight.py", "def late():\n    import recipe.on_verl.estimator"),
     ],
     "integrations-from-maths": [("integrations/trl/self_grpo.py", "import recipe.buffer")],
+    "integrations-alone": [
+        ("bench/trl_steps.py", "from integrations.trl.self_grpo import SelfGRPOTrainer"),
+        ("recipe/annotate.py", "def late():\n    import integrations.prompts"),
+    ],
     "settings": [("conf/__init__.py", "from rewards.labels import LABELS")],
 }
 

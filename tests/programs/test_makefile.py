@@ -71,6 +71,7 @@ ONE_VALUE = [
         ["-m", "recipe.main", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"NAME={VALUE}"]]),
     ("plan", ["MODEL", "RAW_DIR", "NAME"], [
         ["-m", "recipe.run.plan", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"NAME={VALUE}"]]),
+    ("smoke-gpu", ["MODEL"], [["-m", "recipe.smoke_gpu", f"MODEL={VALUE}"]]),
     ("ablate", ["MODEL", "RAW_DIR", "NAME", "SEEDS"], [
         ["-m", "recipe.ablate", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"NAME={VALUE}", f"SEEDS={VALUE}"]]),
     ("eval", ["MODEL", "RAW_DIR", "RUN"], [
@@ -119,6 +120,14 @@ def test_it_does_so_from_the_environment_too(make, target, names, calls):
     assert make(target, **dict.fromkeys(names, NASTY)) == expected
 
 
+def test_a_value_may_begin_with_a_dash_and_go_on_in_another_line(make):
+    value = f"--x{NASTY}\té|<\n{NASTY}"
+    assert make("train", f"MODEL={value}", f"NAME={value}") == [
+        ["-m", "recipe.main", f"MODEL={value}", f"NAME={value}"]
+    ]
+    assert make("leakage", f"RAW_DIR={value}") == [["-m", "data_prep.leakage", "--raw-dir", value]]
+
+
 #: What is typed for a variable of several words, and the words.
 WORDS = [
     ("a b=c", ["a", "b=c"]),
@@ -138,13 +147,29 @@ SEVERAL = [
     ("submit", "ARGS", ["-m", "launch.submit", "submit", "--address", "", "--run-root", "", "--"]),
     ("compare", "RUNS", ["-m", "recipe.pages.compare"]),
     ("chat", "RUN", ["-m", "recipe.pages.chat", "--run"]),
+    ("test-unit", "PYTHONS", ["other_pythons"]),
 ]
+#: Of which a test of its own says how they reach the program.
+OF_THEIR_OWN = {("data", "CORPORA"), ("annotate", "ARGS"), ("setup", "PROFILE"), ("lock", "PROFILE"),
+                ("lock-check", "PROFILE")}  # fmt: skip
+#: On or off: nothing of what is typed goes on.
+SWITCHES = {"FORCE": "setup", "PUSH": "publish", "QUICK": "soak", "YES": "clean-runs"}
+
+
+def test_every_value_that_help_names_is_tried(root):
+    done = subprocess.run(["make", "-s", "help"], cwd=root, capture_output=True, text=True, check=True)
+    lines = re.findall(r"(?m)^  make (\S+) (.*)$", done.stdout)
+    named = {(target, name) for target, text in lines for name in re.findall(r"\b([A-Z_]{1,20})=", text)}
+    tried = {(target, name) for target, names, _ in ONE_VALUE for name in names}
+    tried |= {(target, name) for target, name, _ in SEVERAL}
+    assert len(named) > 50
+    assert named - tried - OF_THEIR_OWN - {(target, name) for name, target in SWITCHES.items()} == set()
 
 
 @pytest.mark.parametrize(("target", "name", "call"), SEVERAL)
 def test_several_words_are_read_as_by_a_shell_that_runs_nothing(make, target, name, call):
     typed = " ".join(typed for typed, _ in WORDS)
-    assert make(target, f"{name}={typed}") == [[*call, *(word for _, words in WORDS for word in words)]]
+    assert make(target, f"{name}={typed}")[-1] == [*call, *(word for _, words in WORDS for word in words)]
 
 
 def test_an_open_quote_is_named(make):
@@ -191,10 +216,32 @@ def test_a_value_that_is_missing_is_named(make, target, name):
     assert f"{name}=..." in make.stderr and "missing" in make.stderr
 
 
-def test_nothing_is_pushed_but_with_push_1(make):
-    assert make("publish", "RUN=a", "PUSH=1") == [["-m", "recipe.publish", "a", "--push"]]
-    for value in ("0", "no", "", "yes $(touch ran)"):
-        assert make("publish", "RUN=a", f"PUSH={value}") == [["-m", "recipe.publish", "a"]]
+@pytest.mark.parametrize(
+    ("name", "typed", "on"),
+    [
+        ("FORCE", ["setup"], "--force"),
+        ("PUSH", ["publish", "RUN=a"], "--push"),
+        ("QUICK", ["soak"], "--short"),
+    ],
+)
+def test_a_switch_is_on_with_1_and_nothing_else(make, tmp_path, name, typed, on):
+    def started(value: str) -> str:
+        make(*typed, f"{name}={value}")
+        return (tmp_path / "calls").read_text()
+
+    assert on in started("1")
+    for value in ("0", "no", "", "$(shell touch ran) $(touch ran)"):
+        assert on not in started(value)
+
+
+def test_runs_are_deleted_after_a_yes_or_with_yes_1(make, tmp_path):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for value in ("0", "no", "$(shell touch ran)"):  # nobody answers here
+        make("clean-runs", f"YES={value}", status=2)
+        assert runs.exists()
+    make("clean-runs", "YES=1")
+    assert not runs.exists()
 
 
 def test_judge_has_two_checkpoints_when_none_is_named(make):
@@ -219,7 +266,7 @@ def test_setup_is_told_what_was_asked_for(make, tmp_path):
 def test_make_test_runs_every_folder_of_tests(make, root):
     ran = [call[2] for call in make("test") if call[:2] == ["-m", "pytest"]]
     folders = {path.relative_to(root).parts[1] for path in (root / "tests").rglob("test_*.py")}
-    assert sorted(ran) == sorted(f"tests/{name}" for name in folders)
+    assert sorted(ran) == sorted(["tests/unit/test_house.py", *(f"tests/{name}" for name in folders)])
     assert make("test-programs")[0][2] == "tests/programs"
 
 

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.unit.fake_run import make_run
-from tests.unit.test_requirements import requirements
+from tests.unit.test_requirements import PROFILES, requirements
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("recipe", "rewards", "advantage", "data_prep", "conf", "launch")
@@ -105,12 +105,12 @@ def test_plugins_are_declared(installed):
     assert installed("-c", code).strip() == "['recipe.plugin', 'recipe.plugin:register_vllm']"
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "docs", "dev"])
+@pytest.mark.parametrize("profile", [*PROFILES, "dev"])
 def test_extras_are_the_profiles(wheel, profile):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
-    assert metadata.get_all("Provides-Extra") == ["cpu", "gpu", "analysis", "docs", "dev"]
+    assert sorted(metadata.get_all("Provides-Extra")) == sorted([*PROFILES, "dev"])
     extra = f'; extra == "{profile}"'
     declared = [line for line in metadata.get_all("Requires-Dist", []) if line.endswith(extra)]
     assert [Requirement(line.removesuffix(extra)) for line in declared] == requirements(profile)

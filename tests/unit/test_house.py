@@ -38,6 +38,24 @@ def test_every_test_stands_where_its_source_stands():
     ]
     assert len(tests) > 20
     assert strangers == [], "no source folder of that name"
+    modules: dict[str, list[Path]] = {}
+    for path in SOURCES:
+        modules.setdefault(path.stem, []).append(path.parent.relative_to(ROOT))
+    elsewhere = {
+        str(path): [str(folder) for folder in folders]
+        for path in tests
+        if (folders := modules.get(path.stem.removeprefix("test_"))) and path.parent not in folders
+    }
+    assert elsewhere == {}, "named after a module, in another folder than it"
+
+
+STEPS = [path for path in SOURCES if path.parent.name == "steps" and path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("path", STEPS, ids=lambda p: p.stem)
+def test_a_step_says_what_it_reads_and_leaves_and_which_lines_it_is(path):
+    said = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+    assert "Reads: " in said and "Leaves: " in said and re.search(r"Algorithm 1|\(line", said)
 
 
 def test_no_unit_test_starts_a_command():

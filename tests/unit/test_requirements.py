@@ -11,6 +11,8 @@ from packaging.utils import canonicalize_name
 from recipe.on_verl.platforms import WRITTEN_FOR
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Every environment that can be built.
+PROFILES = sorted(path.stem for path in (ROOT / "requirements").glob("*.lock"))
 
 
 def requirements(name: str, kind: str = "in") -> list[Requirement]:
@@ -24,7 +26,7 @@ def pinned(profile: str) -> dict[str, str]:
     return {canonicalize_name(r.name): str(r.specifier)[2:] for r in requirements(profile, "lock")}
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "analysis", "docs"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_all_that_is_asked_for_is_locked(profile):
     locked = pinned(profile)
     for asked in requirements(profile):

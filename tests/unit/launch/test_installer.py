@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from launch.progress import CommandFailed, Log
 # ---- pip's configuration ----
 
 LISTED = """:env:.default-timeout='180'
-:env:.find-links='/wheels https://x.example/more'
+:env:.find-links='/ https://x.example/more'
 :env:.index-url=''
 global.cert='/etc/ca.pem'
 global.extra-index-url='\\nfile:///a\\nfile:///b'
@@ -28,7 +29,7 @@ freeze.find-links='/not/for/install'
 
 def test_the_environment_overrules_a_command_s_section_which_overrules_the_global_one():
     found = pip_settings.parse(LISTED)
-    assert found["find-links"] == "/wheels https://x.example/more"
+    assert found["find-links"] == "/ https://x.example/more"
     assert found["cert"] == "/etc/other.pem"
     assert found["index-url"] == "https://user:secret@x.example/simple"  # an empty one counts for nothing
 
@@ -39,7 +40,7 @@ def test_uv_is_told_the_same():
         "UV_DEFAULT_INDEX": "https://user:secret@x.example/simple",
         "UV_INDEX": "file:///a file:///b",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
-        "UV_FIND_LINKS": "/wheels,https://x.example/more",
+        "UV_FIND_LINKS": "/,https://x.example/more",
         "UV_CONSTRAINT": "/etc/c.txt",
         "UV_INSECURE_HOST": "x.example y.example:8080",
         "UV_HTTP_TIMEOUT": "180",
@@ -53,6 +54,13 @@ def test_what_was_said_to_uv_itself_stays():
     )
     assert told["UV_FIND_LINKS"] == "/u"
     assert "UV_DEFAULT_INDEX" not in told and told["UV_INDEX_URL"] == "u"
+
+
+def test_a_folder_of_wheels_that_is_gone_is_passed_over_as_by_pip(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = pip_settings.for_uv({"find-links": f"{tmp_path}/gone ~ https://x.example"}, {})
+    assert told["UV_FIND_LINKS"] == f"{tmp_path},https://x.example"
+    assert "UV_FIND_LINKS" not in pip_settings.for_uv({"find-links": f"{tmp_path}/gone"}, {})
 
 
 def test_certificates_and_proxies(tmp_path):
@@ -186,6 +194,24 @@ def test_a_torch_that_nobody_has_is_named_with_the_remedy(tools, lock):
     one, _ = tools(["install"])
     with pytest.raises(CommandFailed, match=r"torch==2\+cpu was not found.*PIP_FIND_LINKS"):
         one.install(lock, cpu=True)
+
+
+def test_pyenv_s_interpreters_are_found_whichever_is_chosen(tmp_path, monkeypatch):
+    """Its shim of another version only says where that is."""
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    shims, python = tmp_path / "shims", tmp_path / "versions/3.12.1/bin/python3.12"
+    for program, script in (
+        (shims / "python3.12", "exit 127"),
+        (python, "exit 0"),
+        (tmp_path / "versions/3.11.7/bin/python3.11", "exit 1"),
+    ):
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    path = installer.with_pyenv(f"{shims}:/usr/bin:/bin", "3.12")
+    assert shutil.which("python3.12", path=path) == str(python)
+    assert path == f"{python.parent}:/usr/bin:/bin"
+    assert installer.with_pyenv("/usr/bin:/bin", "3.13") == "/usr/bin:/bin"
 
 
 # ---- the log ----

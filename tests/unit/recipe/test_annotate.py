@@ -276,7 +276,7 @@ def test_experts_are_asked_once_about_every_dialogue(tmp_path, settings, tokeniz
     from recipe.annotation import prompts
     from recipe.annotation.output import output_at
     from recipe.annotation.task import new_task
-    from recipe.steps import experts
+    from recipe.run import experts
 
     source = tmp_path / "mine.csv"
     source.write_text("text,dialogue_id\n" + "".join(f"I won!,{i}\n" for i in range(5)))
