@@ -162,7 +162,8 @@ def _check_finite(name: str, values: torch.Tensor, groups: Sequence[Hashable]) -
 
 
 def _standardise(values: torch.Tensor, eps: float) -> torch.Tensor:
-    return (values - values.mean()) / (values.std() + eps)
+    spread = values.std() + eps
+    return (values - values.mean()) / spread if spread > 0 else 0.0 * values  # eps=0, all are equal
 
 
 def _as_float_tensor(values: Any) -> torch.Tensor:

@@ -54,6 +54,16 @@ def one_or_two(least: float, most: float = math.inf, *, above: bool = False) -> 
     return _validated(all_fit, f"must be a number{_range(least, most, above)}, or a list of two")
 
 
+def pair(least: float, below: float) -> PlainValidator:
+    """A list of two numbers from ``least`` to less than ``below``."""
+    fits = _number_within(least, below, False)
+
+    def both_fit(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == 2 and all(fits(v) and v < below for v in value)
+
+    return _validated(both_fit, f"must be a list of two numbers from {least:g} to less than {below:g}")
+
+
 def _number_within(least: float, most: float, above: bool) -> Callable[[Any], bool]:
     def fits(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
@@ -88,7 +98,7 @@ def _text(value: Any) -> str:
 def _words(value: Any) -> list[str]:
     """A word where a list is meant is a list of one."""
     found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list | tuple) or not all(isinstance(word, str) and word for word in found):
+    if not isinstance(found, list | tuple) or not all(isinstance(w, str) and w.strip() for w in found):
         raise _fault("must be a list, such as [one,two]")
     return list(found)
 

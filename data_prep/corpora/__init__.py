@@ -9,6 +9,7 @@ here, a test; or a package of your own with an entry point of the group `self_em
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import import_module
@@ -62,7 +63,7 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
         raise DataError(raw_dir, None, f"unknown corpus {unknown[0]!r}", f"choose among {', '.join(known)}")
     folders = {name: _folder(raw_dir, name) for name in known if name in asked}
     absent = [name for name, folder in folders.items() if folder is None]
-    alike = [p.name for p in sorted(raw_dir.iterdir()) if any(name in p.name.casefold() for name in absent)]
+    alike = [p.name for p in sorted(raw_dir.iterdir()) if any(name in _plain(p.name) for name in absent)]
     alike = [name for name in alike if name not in {folder.name for folder in folders.values() if folder}]
     if len(absent) == len(folders) or (corpora and absent):
         remedy = "make download RAW_DIR=... fetches MELD and EmoryNLP, and says how to get IEMOCAP"
@@ -126,6 +127,11 @@ def _folder(raw_dir: Path, name: str) -> Path | None:
         names = " and ".join(path.name for path in found)
         raise DataError(raw_dir, None, f"{names} are the same corpus", "keep one of the folders")
     return found[0] if found else None
+
+
+def _plain(name: str) -> str:
+    """Letters and digits alone: Emory_NLP and "Daily Dialog" are nearly the names of corpora."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", name).casefold()))
 
 
 def _looked_for(names: Sequence[str] | dict[str, Any]) -> str:

@@ -13,7 +13,15 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from data_prep.corpora.dialogue import MOST_BYTES, DataError, Dialogue, Utterance, clean_text, text_lines
+from data_prep.corpora.dialogue import (
+    MOST_BYTES,
+    MOST_TURNS,
+    DataError,
+    Dialogue,
+    Utterance,
+    clean_text,
+    text_lines,
+)
 from data_prep.corpora.found import SPLITS, Found
 from rewards.labels import OTHERS
 
@@ -103,6 +111,9 @@ def _turns(path: Path, line: int, said: str, labels: Sequence[str]) -> tuple[Utt
     if texts[-1]:
         raise DataError(path, line, f"the last utterance has no {END}", _RELEASE)
     texts.pop()
+    if len(texts) > MOST_TURNS:
+        problem = f"{len(texts):,} utterances where a dialogue has at most {MOST_TURNS:,}"
+        raise DataError(path, line, problem, _RELEASE)
     if len(texts) != len(labels):
         raise DataError(path, line, f"{len(texts)} utterances but {len(labels)} emotions", _RELEASE)
     if "" in texts:

@@ -73,12 +73,21 @@ _PACKED = {
     b"\x1f\x8b": "a gzip file",
     b"PK\x03\x04": "a zip file or a spreadsheet",
     b"PAR1": "a Parquet file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"7z\xbc\xaf": "a 7z file",
+    b"Rar!": "a RAR file",
+    b"%PDF": "a PDF file",
+    b"version https://git-lfs": "a pointer of Git LFS",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
 }
 
 
 def packed(begin: bytes) -> str | None:
     """What a file is that begins so, in words; None where that may be text."""
-    return next((kind for first, kind in _PACKED.items() if begin.startswith(first)), None)
+    return next((kind for first, kind in _PACKED.items() if begin.lower().startswith(first.lower())), None)
 
 
 def utf16(begin: bytes) -> str | None:

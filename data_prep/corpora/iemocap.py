@@ -35,9 +35,10 @@ SPEAKERS = {"F": "Female speaker", "M": "Male speaker"}
 _DIALOGUE_ID = re.compile(r"Ses(?P<session>\d\d)[FM]_\w+", re.ASCII)
 _TURN_ID = re.compile(r"(?P<dialogue>Ses\d\d[FM]_\w+)_(?P<speaker>[FM])\d+[a-z]?", re.ASCII)
 _TURN = re.compile(
-    r"(?P<id>\S+)\s+\[\s*(?P<start>\d+(?:\.\d+)?)\s*-\s*\d+(?:\.\d+)?\s*\]\s*:(?P<text>.*)",
+    r"(?P<id>\S+)\s+\[\s*(?P<start>\d{1,9}(?:\.\d{1,9})?)\s*-\s*\d{1,9}(?:\.\d{1,9})?\s*\]\s*:(?P<text>.*)",
     re.ASCII | re.DOTALL,
 )
+_TWO_TURNS = re.compile(r"Ses\d\d[FM]_\w+\s+\[\s*\d", re.ASCII)
 # Segments of the microphone of the one who is not speaking: Ses01F_impro01_MXX0 and the like.
 _OTHER_MICROPHONE = re.compile(r"Ses\d\d[FM]_\w+_[FM]X+\w*(?![^\s:\[])", re.ASCII | re.IGNORECASE)
 # "M: text" or "<turn id> text". A bracket with digits behind the id is a time stamp, and then a broken one.
@@ -218,6 +219,8 @@ def _read_turns(path: Path, dialogue_id: str) -> dict[str, tuple[float, str, str
             if _UNTIMED.fullmatch(line):
                 continue
             raise DataError(path, number, f"unreadable line {line[:60]!r}", _RELEASE)
+        if _TWO_TURNS.search(match["text"]):  # a line end was lost, or is of another kind
+            raise DataError(path, number, f"more than one utterance in the line {line[:60]!r}", _RELEASE)
         turn_id = match["id"]
         if turn_id in turns:
             raise DataError(path, number, f"duplicate utterance id {turn_id}", "remove one of the two lines")

@@ -89,6 +89,10 @@ class Table:
             if late := next((name for name in row if name.casefold() in others), None):
                 problem = f"{late!r} stands in no row before, so that it is not read"
                 raise found.error(problem, "name it in the first row, too, with null where there is nothing")
+            said = _SPLIT_NAMES.get(str(cells.get("split")).casefold())
+            if self.split and said not in (None, self.split):
+                problem = f"split {cells['split']!r} in a file of the {self.split} split"
+                raise found.error(problem, "move the row, or rename the file")
             if self.split or _split_of(found) == split:
                 yield found
 
@@ -175,6 +179,9 @@ def _names(path: Path) -> list[str]:
         ) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(path, None, "no list of names", names_remedy(path))
+    plain = [name.strip().casefold() for name in names]
+    if doubled := next((name for i, name in enumerate(plain) if name in plain[:i]), None):
+        raise DataError(path, None, f"{doubled!r} is the name of two class ids", names_remedy(path))
     return names
 
 
@@ -184,13 +191,18 @@ def names_remedy(path: Path) -> str:
 
 
 def _parquet_rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
-    for batch in pq.ParquetFile(path, pre_buffer=False).iter_batches(2_000, columns=columns):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+    try:
+        for batch in pq.ParquetFile(path, pre_buffer=False).iter_batches(2_000, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        problem = f"cannot be read behind row {number} ({error})"
+        raise DataError(path, None, problem, "fetch the file again") from error
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,10 @@ _CHARS_PER_TOKEN = 3.5
 #: How many times as much room a cut answer is given, and after how many refusals without one answer an
 #: endpoint is given up.
 _MORE_ROOM, _REFUSALS = 4, 5
+#: What is said of a field that an endpoint does not take.
+_UNKNOWN = re.compile(
+    r"\bun(supported|recognized|known|expected)|\bnot (supported|permitted|allowed)|\bextra", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -327,6 +332,7 @@ class _Asker:
             # Here and not above: the client's exception holds the key where the endpoint repeats it.
             if retried or attempt == self.settings.retries or not said.passes:
                 return self._refused(endpoint, where, said)
+        problem = self._blanked(endpoint, problem)
         raise ExpertError(
             f"{where} answers with {problem} instead of a chat completion; is base_url the address of an "
             "OpenAI-compatible interface, up to its version (.../v1)?"
@@ -360,8 +366,8 @@ class _Asker:
         remedy = ""
         if status == 403:
             self.denied = f"{where} denies it ({said}): the text may be blocked, or {key} may not do this"
-        elif "max_completion_tokens" in words:
-            remedy = "; set limit_name of expert.endpoints to max_completion_tokens"
+        elif other := _other_limit(endpoint.limit_name, words):
+            remedy = f"; set limit_name of expert.endpoints to {other}"
         elif "temperature" in words:
             remedy = "; expert.temperature=null sends none"
         return {"refused": f"the endpoint refused the request ({said}){remedy}"}
@@ -381,6 +387,14 @@ class _Asker:
         }
         name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         return self.cache / name[:2] / f"{name}.json"
+
+
+def _other_limit(name: str, words: str) -> str | None:
+    """What the endpoint calls the most tokens of an answer, if its words say that it is not ``name``."""
+    (other,) = {"max_tokens", "max_completion_tokens"} - {name}
+    named = re.findall(r"\w+", words)
+    unknown = name in named and _UNKNOWN.search(words)
+    return other if other in named or unknown else None
 
 
 def _kept(path: Path) -> dict[str, Any] | None:

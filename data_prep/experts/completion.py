@@ -14,6 +14,11 @@ _MOST_WORDS = 300
 
 #: A count of tokens from here on is none.
 _MOST_TOKENS = 1e12
+#: Types of parts that hold reasoning; fields of a message that hold it, the first with a text; fields of a
+#: part that hold its text. Names of Anthropic, DeepSeek, Mistral, Ollama, OpenAI, OpenRouter and vLLM.
+_THOUGHTS = ("thinking", "reasoning")
+_BESIDE = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
+_TEXTS = ("text", "thinking", "reasoning", "content", "summary", "parts", "value")
 _TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
 
 
@@ -74,14 +79,25 @@ def read_completion(completion: Any) -> Said | None:
         return Said(refused=short(refusal))
     if reason == "content_filter":
         return Said(refused="its content filter ended the answer (finish_reason=content_filter)")
-    cut = reason in ("length", "max_tokens")
+    cut = "length" in reason or reason.startswith("max_")  # max_tokens, model_length and their like
     if not written.strip() and not cut:
         ended = f" (finish_reason={short(reason)})" if reason not in ("", "stop") else ""
-        return Said(refused=f"it sent no text{ended}" if choices else "it sent no choices")
-    if thought.strip() and THINK_OPEN not in written and THINK_CLOSE not in written:
-        bare = thought.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
-        written = f"{THINK_OPEN}{bare}{THINK_CLOSE}\n{written.lstrip()}"
-    return Said(mended(written), cut)
+        none = f"it sent no text{ended}" if choices else f"it sent no choices{_others_of(completion)}"
+        return Said(refused=none)
+    return Said(mended(_with_think_block(written, thought)), cut)
+
+
+def _with_think_block(written: str, thought: str) -> str:
+    """An answer whose reasoning came beside it, or whose block was opened by the endpoint's chat template."""
+    if THINK_OPEN in written:
+        return written
+    begun, closed, rest = written.partition(THINK_CLOSE)
+    if not closed:
+        if not thought.strip():
+            return written
+        begun, rest = "", written
+    bare = f"{thought}\n{begun}".replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
+    return f"{THINK_OPEN}{bare}{THINK_CLOSE}\n{rest.lstrip()}"
 
 
 def _gives(answered: Any, name: str) -> bool:
@@ -95,28 +111,33 @@ def _status_of(error: Any) -> int | None:
 
 
 def _written(message: Any) -> tuple[str, str, str]:
-    """What a message says, thinks and refuses: ``content`` is a text, a list of parts, or nothing."""
+    """What a message says, thinks and refuses: ``content`` is a text, a part, a list of them, or nothing."""
     content = getattr(message, "content", None)
-    parts = content if isinstance(content, list) else [content]
     said: list[str] = []
     thought: list[str] = []
-    refused = [_first_text({"refusal": getattr(message, "refusal", None)}, ("refusal",))]
-    for part in parts:
-        if isinstance(part, str):
-            said.append(part)
-        elif isinstance(part, Mapping):
-            kind = part.get("type")
-            into = thought if kind in ("thinking", "reasoning") else said
-            into.append(_first_text(part, ("text", "thinking", "reasoning", "content")))
-            refused.append(_first_text(part, ("refusal",)))
+    refused = [_text_in(getattr(message, "refusal", None))]
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, Mapping):
+            into = thought if str(part.get("type")) in _THOUGHTS else said
+            into.append(_text_in(part))
+            refused.append(_text_in(part.get("refusal")))
+        else:
+            said.append(_text_in(part))
     if not any(thought):
-        beside = {name: getattr(message, name, None) for name in ("reasoning_content", "reasoning")}
-        thought = [_first_text(beside, tuple(beside))]
+        beside = (_text_in(getattr(message, name, None)) for name in _BESIDE)
+        thought = [next(filter(None, beside), "")]
     return "".join(said), "".join(thought), "".join(refused)
 
 
-def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    return next((v for v in map(fields.get, names) if isinstance(v, str) and v), "")
+def _text_in(value: Any, deep: int = 5) -> str:
+    """The text of a part, at most so ``deep`` in it: itself, a list's, or its first field's with some."""
+    if isinstance(value, str) or not deep:
+        return value if isinstance(value, str) else ""
+    if isinstance(value, list):
+        return "".join(_text_in(one, deep - 1) for one in value)
+    if not isinstance(value, Mapping):
+        return ""
+    return next(filter(None, (_text_in(value.get(name), deep - 1) for name in _TEXTS)), "")
 
 
 def words_of(body: Any, deep: int = 5) -> str:
@@ -137,10 +158,17 @@ def short(text: str) -> str:
     return line if len(line) <= _MOST_WORDS else line[:_MOST_WORDS] + "..."
 
 
+def _others_of(completion: Any) -> str:
+    """The fields that no chat completion has, in brackets: some endpoints say there what is wrong."""
+    extra = getattr(completion, "model_extra", None) or {}
+    others = {name: value for name, value in extra.items() if value}
+    return f" ({words_of(others)})" if others else ""
+
+
 def kind_of(body: Any) -> str:
     """What came where a chat completion should be; what is no JSON comes as text."""
     if not isinstance(body, str):
-        return "JSON of another form"
+        return f"JSON of another form{_others_of(body)}"
     return "a web page" if body.lstrip().startswith("<") else "text that is no JSON" if body else "nothing"
 
 

@@ -23,7 +23,7 @@ _MOST_BYTES = 1_000_000
 #: What separates the fields of a CSV file; spreadsheets of many countries write the second.
 _SEPARATORS = (",", ";", "\t")
 #: ``Name: what is said``. A name has no mark that ends a sentence, and is not the http of an address.
-_SAID_BY = re.compile(r"([^:.!?;,\"]{1,40}):\s+(\S.*)")
+_SAID_BY = re.compile(r"([^:\uff1a.!?;,\"]{1,40})(?::\s+|\uff1a\s*)(\S.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +231,9 @@ def _text(path: Path, asked: Mapping[str, str]) -> Records:
                 ended = True
                 continue
             dialogue, ended = dialogue + ended, False
-            if "\r" in said:
-                problem = "a carriage return in what would be one line"
+            # Without the ellipsis of cp1252, which `clean_text` mends and Python takes for a line end.
+            if len(said.replace("\x85", "").splitlines()) > 1:
+                problem = "a line end of another kind (such as a carriage return) in what would be one line"
                 raise DataError(path, line, problem, "end lines with a newline")
             cells = {"text": said, "dialogue": str(dialogue)}
             if named:

@@ -19,6 +19,7 @@ from data_prep.corpora import find_corpora
 from data_prep.files import write_text
 from data_prep.masking import masked
 from data_prep.prompt import load_paraphrases, load_templates
+from data_prep.setting_types import shown
 from recipe.models.self_expert import experts_of
 from recipe.run import corpora_fetch, gpu_checks, lock
 from recipe.run.files import checkpoint_folders, raw_dir_of
@@ -37,7 +38,7 @@ _STACK_BYTES = 6.5 * GIB
 #: two Adam moments, reference, and in each rollout replica the weights as loaded and as repacked.
 _TRAINING_COPIES, _ROLLOUT_COPIES = 5, 2
 #: Settings that are lists: a word where one is meant is a list of one.
-_LISTS = ("corpora", "evaluate.stages", "run.reuse", "run.preload")
+_LISTS = ("corpora", "evaluate.stages", "run.reuse", "run.preload", "trainer.logger")
 
 
 class PreflightError(ValueError):
@@ -78,6 +79,7 @@ def check(config: DictConfig, training: bool = True) -> Path:
     with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
         _check_settings(config)
     _check_logical_cpus(config)
+    _check_logical_gpus(config)
     if address := os.environ.get("RAY_ADDRESS"):
         check_cluster(address, config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
     if fetching:  # when all else is right
@@ -302,6 +304,18 @@ def _check_logical_cpus(config: DictConfig) -> None:
             f"cluster.num_cpus={cpus} is less than the {CPUS_PER_GPU} CPUs that veRL's SFT reserves for each "
             f"of {ranks} training ranks, and it would wait for ever; they are logical: "
             f"cluster.num_cpus={16 * ranks}"
+        )
+
+
+def _check_logical_gpus(config: DictConfig) -> None:
+    ranks, gpus = config.trainer.n_gpus_per_node, config.cluster.get("num_gpus")
+    if gpus is None and config.trainer.device == "cpu":
+        gpus = 0  # Ray would look for some, and find none
+    if gpus is not None and gpus < ranks and os.environ.get("RAY_ADDRESS") is None:
+        raise PreflightError(
+            f"cluster.num_gpus={shown(config.cluster.get('num_gpus'))} is less than the {ranks} ranks "
+            "of training (trainer.n_gpus_per_node), which would wait for ever; on a CPU they are logical: "
+            f"cluster.num_gpus={ranks}"
         )
 
 

@@ -7,6 +7,7 @@ the types of the others.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -22,6 +23,7 @@ from data_prep.setting_types import (
     number,
     one_of,
     one_or_two,
+    pair,
     shown,
     whole,
 )
@@ -37,7 +39,11 @@ SecondsRange = Annotated[float | list[float], one_or_two(0)]
 #: Every so many steps; -1: never.
 Every = Annotated[int, whole(-1)]
 #: A split of the made-up dialogues; fewer utterances do not have every corpus and label.
-Sampled = Annotated[int, whole(60)]
+Sampled = Annotated[int, whole(60, 10_000_000)]
+#: Above 1 only a sign was lost: 1e5 for 1e-5.
+LearningRate = Annotated[float, number(0, 1)]
+#: Iterations, turns, retries, wordings: more are done by no run, and would be counted out before it starts.
+AtMostThousand = Annotated[int, whole(0, 1_000)]
 
 
 class _Ours(BaseModel):
@@ -59,7 +65,7 @@ class Run(_Ours):
     seed: Seed
     reuse: Words
     preload: Words
-    retries: AtLeastZero
+    retries: AtMostThousand
     patience: Seconds
     rejoin: Seconds
 
@@ -99,7 +105,7 @@ class Pretraining(_Ours):
     dialogues: Count
     steps: Count
     batch: Count
-    lr: Positive
+    lr: Annotated[float, number(0, 1, above=True)]
     seed: Seed = 1  # what runs of before were begun without
 
 
@@ -117,10 +123,10 @@ class Mix(_Ours):
 
 
 class Flywheel(_Ours):
-    iterations: AtLeastZero
+    iterations: AtMostThousand
     retrain_from: Annotated[str, one_of("base", "policy")]
     min_reward: Annotated[float, number(0, 1.1)]
-    turns: AtLeastZero
+    turns: AtMostThousand
     same_reply: Annotated[float, number(0, 1)]
     held_out: Annotated[float, number(0, 0.5)]
     batches: Annotated[str, one_of("shuffled", "stratified")]
@@ -132,10 +138,10 @@ class Flywheel(_Ours):
 class Evaluate(_Ours):
     batch_rows: Count
     stages: Words
-    samples: Count
+    samples: Annotated[int, whole(1, 1_000)]
     temperature: Annotated[float, number(0, 10)]
     train_rows: AtLeastZero | None
-    paraphrases: AtLeastZero = 0  # the settings of an older run do not have it
+    paraphrases: AtMostThousand = 0  # the settings of an older run do not have it
     entropy_rows: AtLeastZero | None
     of: Text | None
 
@@ -213,9 +219,13 @@ class Cluster(BaseModel):
 
 
 class _Optimizer(_Part):
-    lr: NotNegative
+    lr: LearningRate
     weight_decay: NotNegative | None = None
     lr_warmup_steps_ratio: Annotated[float, number(0, 1)] | None = None
+    lr_warmup_steps: Every | None = None
+    min_lr_ratio: Annotated[float, number(0, 1)] | None = None
+    betas: Annotated[list[float], pair(0, 1)] | None = None
+    clip_grad: Positive | None = None
 
 
 class SftData(_Part):
@@ -224,16 +234,24 @@ class SftData(_Part):
     max_token_len_per_gpu: Count | None = None
     max_length: Count
     num_workers: AtLeastZero = 0
+    use_dynamic_bsz: Switch = True
+
+
+class SftEngine(_Part):
+    ulysses_sequence_parallel_size: Count = 1
+    fsdp_size: Every = -1
 
 
 class SftTrainer(_Part):
     total_epochs: Count
+    total_training_steps: Count | None = None
     max_ckpt_to_keep: Count | None = None
 
 
 class Sft(_Part):
     data: SftData
     optim: _Optimizer
+    engine: SftEngine
     trainer: SftTrainer
 
 
@@ -250,12 +268,15 @@ class Data(_Part):
 
 class Model(_Part):
     lora_rank: AtLeastZero
+    lora_alpha: Count = 1
     enable_gradient_checkpointing: Switch
 
 
 class Offload(_Part):
     param_offload: Switch
     optimizer_offload: Switch
+    ulysses_sequence_parallel_size: Count = 1
+    fsdp_size: Every = -1
 
 
 class Actor(_Part):
@@ -268,12 +289,28 @@ class Actor(_Part):
     fsdp_config: Offload
     kl_loss_coef: NotNegative
     grad_clip: Positive
+    clip_ratio: NotNegative = 0.2
+    clip_ratio_low: NotNegative = 0.2
+    clip_ratio_high: NotNegative = 0.2
+
+
+class AgentLoop(_Part):
+    num_workers: Count
+
+
+class WeightTransfer(_Part):
+    update_weights_bucket_megabytes: Count
 
 
 class Rollout(_Part):
     n: Annotated[int, whole(2)]  # of SELF-GRPO's group, two are the fewest that can agree
     temperature: Annotated[float, number(0, 10, above=True)]  # a greedy group would agree with itself
     top_p: Share
+    top_k: Every = -1
+    repetition_penalty: Positive = 1.0
+    max_model_len: Count | None = None
+    agent: AgentLoop
+    checkpoint_engine: WeightTransfer
     gpu_memory_utilization: Share
     tensor_model_parallel_size: Count
     max_num_batched_tokens: Count
@@ -293,6 +330,22 @@ class ActorRolloutRef(_Part):
     ref: Reference
 
 
+class Reward(_Part):
+    num_workers: Count
+
+
+class Storage(_Part):
+    num_data_storage_units: Count = 1
+
+
+class TransferQueueBackend(_Part):
+    SimpleStorage: Storage = Storage()
+
+
+class TransferQueue(_Part):
+    backend: TransferQueueBackend = TransferQueueBackend()
+
+
 class Trainer(_Part):
     n_gpus_per_node: Count
     nnodes: Count
@@ -306,6 +359,7 @@ class Trainer(_Part):
     resume_mode: Annotated[str, one_of("auto", "disable", "resume_path")] = "auto"
     log_val_generations: AtLeastZero = 0
     device: Annotated[str, one_of("cpu", "cuda")]
+    logger: Words
 
 
 class Schema(_Part):
@@ -334,15 +388,20 @@ class Schema(_Part):
     sft: Sft
     data: Data
     actor_rollout_ref: ActorRolloutRef
+    reward: Reward
+    transfer_queue: TransferQueue = TransferQueue()
     trainer: Trainer
 
     @model_validator(mode="after")
-    def _cache_of_a_cpu_has_a_size(self) -> Self:
+    def _what_the_environment_counts_is_a_number(self) -> Self:
         size = self.env.get("VLLM_CPU_KVCACHE_SPACE", "")
         if self.trainer.device == "cpu" and not (size.isascii() and size.isdigit() and int(size)):
             raise ValueError(
                 f"env.VLLM_CPU_KVCACHE_SPACE={shown(size or None)} must be a whole number of GiB, at least 1"
             )
+        threads = self.env.get("OMP_NUM_THREADS", "1")  # what it cannot read OpenMP takes for all cores
+        if not re.fullmatch("[1-9][0-9]{0,3}", threads):
+            raise ValueError(f"env.OMP_NUM_THREADS={shown(threads)} must be a whole number, at least 1")
         return self
 
 

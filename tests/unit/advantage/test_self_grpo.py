@@ -355,3 +355,8 @@ def test_advantages_move_with_their_rows(batch, lam, random):
     assert moved == pytest.approx(advantages(batch)[places], rel=1e-9, abs=1e-9)
     renamed = advantages([(r, r2, f"prompt {g}") for r, r2, g in batch])
     assert renamed == pytest.approx(advantages(batch), rel=1e-12)
+
+
+def test_equal_rewards_without_eps_give_no_advantage_and_no_nan():
+    found = self_grpo_advantages([0.5, 0.5, 1.0, 0.0], [0.0, 0.0, 0.2, 0.2], ["a", "a", "b", "b"], 1.0, eps=0)
+    assert list(found) == pytest.approx([0.0, 0.0, 0.5**0.5, -(0.5**0.5)])

@@ -68,6 +68,7 @@ def test_it_is_read_only_where_it_is_asked_for(release):
         ("dialogues_train.txt", TEXT.replace("Oh ! __eou__", "Oh !"), 1, "the last utterance has no __eou__"),
         ("dialogues_train.txt", TEXT.replace("Hello , you !", " "), 2, "utterance 2 is empty"),
         ("dialogues_train.txt", TEXT + "More . __eou__\n", 3, "dialogues_emotion_train.txt has nothing"),
+        ("dialogues_train.txt", "Hi . __eou__ " * 2001 + "\n", 1, "2,001 utterances where a dialogue has at"),
         ("dialogues_train.txt", "", 1, "dialogues_train.txt has nothing on this line"),
         ("dialogues_emotion_train.txt", "0 2 6\n0 7\n", 2, "'7' is no class id from 0 to 6"),
         ("dialogues_emotion_train.txt", "0 2 6\n\n", 2, "dialogues_emotion_train.txt has nothing"),

@@ -97,6 +97,13 @@ def test_iemocap_falls_back_to_one_byte_text(tmp_path):
     [
         ("", None, "no timed utterance"),
         ("M: Only this.\n", None, "no timed utterance"),
+        (
+            GOOD.replace("\n", "\r") + "Ses01F_impro01_F001 [2.0-3.0]: Hi.\n",
+            1,
+            "more than one utterance in the",
+        ),
+        (GOOD.replace("\n", "\u2028") + "Ses01F_impro01_F001 [2.0-3.0]: Hi.\n", 1, "more than one utterance"),
+        (GOOD + f"Ses01F_impro01_F001 [{'9' * 400}-3.0]: Hi.\n", 2, "unreadable line"),
         (GOOD + "some stray words\n", 2, "unreadable line 'some stray words'"),
         (GOOD + "\nSes01F_impro01_F001 [1.0-]: Hi.\n", 3, "unreadable line"),
         (GOOD + "Ses01F_impro01_F001 [2.0-3.0] Hi.\n", 2, "unreadable line"),

@@ -184,6 +184,43 @@ def test_ids_and_class_ids_that_became_floats_are_whole_numbers(tmp_path):
     assert (dialogue.dialogue_id, [u.utterance_id for u in dialogue.utterances]) == ("test_7", ["3", "9"])
 
 
+@pytest.mark.parametrize("names", [["joy", "anger", "joy"], ["joy", "JOY ", "anger"]])
+def test_two_class_ids_of_one_name_are_refused(tmp_path, names):
+    for split in ("train", "dev", "test"):
+        jsonl(tmp_path / f"meld/{split}.jsonl", ROWS)
+    (tmp_path / "meld/label_names.json").write_text(json.dumps(names))
+    with pytest.raises(DataError, match=r"label_names.json: 'joy' is the name of two class ids"):
+        read(tmp_path, "meld")
+
+
+def test_a_row_of_another_split_than_its_file_is_refused(tmp_path):
+    for split, rows in {
+        "train": [*NAMED[:1], NAMED[1] | {"split": "Test"}],
+        "dev": NAMED,
+        "test": NAMED,
+    }.items():
+        jsonl(tmp_path / f"meld/{split}.jsonl", [{"split": None} | row for row in rows])
+    with pytest.raises(DataError, match=r"train.jsonl, line 2: split 'Test' in a file of the train split"):
+        read(tmp_path, "meld")
+
+
+def test_a_parquet_file_that_breaks_off_or_is_no_utf_8_is_told_with_its_name(tmp_path):
+    for split in ("train", "dev", "test"):
+        parquet(tmp_path / f"meld/{split}.parquet", NAMED)
+    path = tmp_path / "meld/train.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("text")
+    offsets = pa.py_buffer(b"".join(n.to_bytes(4, "little") for n in range(4)))
+    bad = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"Hi\xff")])
+    pq.write_table(table.set_column(place, "text", bad), path)
+    with pytest.raises(DataError, match=r"train.parquet: cannot be read behind row \d \(.*utf-8"):
+        read(tmp_path, "meld")
+    whole = (tmp_path / "meld/dev.parquet").read_bytes()
+    path.write_bytes(whole[:4] + bytes(200) + whole[204:])
+    with pytest.raises(DataError, match=r"train.parquet: cannot be read behind row 0"):
+        read(tmp_path, "meld")
+
+
 def test_a_key_that_stands_twice_loses_no_value(tmp_path):
     for split in ("train", "dev", "test"):
         jsonl(tmp_path / f"meld/{split}.jsonl", NAMED)

@@ -77,6 +77,58 @@ def test_other_wrong_encodings_are_known_too(tmp_path, caplog, encoding):
     assert dialogue.utterances[0].text == text and f"was read as {encoding}" in caplog.text
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "cp1250", "cp1253", "cp1257", "mac_roman", "cp437", "cp850"])
+@pytest.mark.parametrize("text", ["Caf\xe9?", "na\xefve", "It\u2019s", "\u20ac5"])
+def test_european_text_is_read_as_it_was_meant_from_the_encodings_of_europe(encoding, text):
+    wrong = "".join(bytes([b]).decode(encoding, errors="ignore") or chr(b) for b in text.encode())
+    assert clean.clean_text(wrong, "a.csv", 1) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["\u4f60\u597d", "\u65e5\u672c", "\u041f\u0440\u0438\u0432\u0435\u0442", "Oh \U0001f389"]
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_other_scripts_and_emoji_that_were_decoded_twice_are_read_as_they_were_meant(text, times):
+    assert clean.clean_text(twice(text, times), "a.csv", 1) == text
+    for wrong in {text.encode().decode("latin-1"), text.encode().decode("mac_roman")} if "Oh" in text else ():
+        assert clean.clean_text(wrong, "a.csv", 1) == text
+
+
+def test_text_that_was_decoded_twice_in_two_ways_is_read_as_it_was_meant():
+    wrong = twice("It\u2019s \U0001f600").encode().decode("mac_roman")
+    assert clean.clean_text(wrong, "a.csv", 1) == "It\u2019s \U0001f600"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "CAF\xc9\xae \xc9\xa9",
+            "\u201c\xa35\u201d \u2014\xa35",
+            "\xa1S\xcd!\xbf",
+            "5 \xc5\xb2",
+            "20\xb0C",
+            "MAM\xc1\xbb",
+        ),
+        *(
+            "\u010c\xc1P \u201e\u017d\u201c",
+            "\u0420\u0401\u0412 \u0432\u0441\u0451",
+            "\u0393\u0395\u0399\u0386 \xab\u038c\xbb",
+            "\u0218TIIN\u021a\u0102 C\u0102\u0162EL\u201d",
+        ),
+        *(
+            "\u0130\u011eNE \u201c\u011e\u201d",
+            "\u0112diens \u0136\u201d",
+            "\u251c\u2500 x",
+            "\u2261 \u0393(x)",
+            "\xac\u2200",
+        ),
+    ],
+)
+def test_signs_that_may_follow_a_letter_stay(text):
+    assert clean.clean_text(text, "a.csv", 1) == text
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -90,6 +142,28 @@ def test_what_is_written_in_other_letters_stays(tmp_path, text):
 
 
 INVISIBLE = ["\u200b", "\ufeff", "\u2060", "\xad", "\u202e", "\u200e", "\U000e0041"]
+
+
+@pytest.mark.parametrize("char", ["\ufdd0", "\ufffe", "\uffff"])
+def test_what_is_no_character_is_unreadable(char):
+    with pytest.raises(DataError, match=f"unreadable character U\\+{ord(char):04X}"):
+        clean.clean_text(f"a{char}b", "a.csv", 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["['Ann', 'Bob']", "('Ann',)", "{'Ann', 'Bob'}", "[['Ann']]", "array(['Ann'])", "[b'Ann']", '["Ann"]'],
+)
+def test_a_printed_list_is_no_name(tmp_path, name):
+    quoted = name.replace('"', '""')
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, MELD_HEADER + f'1,Hi,"{quoted}",joy,positive,0,0\n')
+    assert_error(caught.value, "train_sent_emo.csv", 2, "is a printed list, not a name")
+
+
+@pytest.mark.parametrize("name", ["(Ann)", "Ann [off]", "Ann 'Annie' B", "O'Neil", "#1 Girl"])
+def test_brackets_and_quotes_of_a_name_stay(name):
+    assert clean.clean_name(name, "a.csv", 1) == name
 
 
 @pytest.mark.parametrize("char", [*INVISIBLE, "\u2800", "\u3164", "\u200d"])
@@ -206,7 +280,9 @@ def test_a_pipe_or_a_folder_where_a_file_belongs_is_no_file(tmp_path, make):
             use()
 
 
-@pytest.mark.parametrize("name", ["MELD.Raw", "meld ", "meld.zip"])
+@pytest.mark.parametrize(
+    "name", ["MELD.Raw", "meld ", "meld.zip", "M.E.L.D", "\uff2d\uff25\uff2c\uff24", "me_ld-master"]
+)
 def test_what_is_nearly_called_as_a_corpus_is_told(tmp_path, caplog, name):
     emory = tmp_path / "emorynlp"
     emory.mkdir()
@@ -220,7 +296,15 @@ def test_what_is_nearly_called_as_a_corpus_is_told(tmp_path, caplog, name):
 
 
 @pytest.mark.parametrize(
-    ("begin", "kind"), [(b"\x1f\x8b\x08", "a gzip file"), (b"PK\x03\x04\xff", "a zip file or a spreadsheet")]
+    ("begin", "kind"),
+    [
+        (b"\x1f\x8b\x08", "a gzip file"),
+        (b"PK\x03\x04\xff", "a zip file or a spreadsheet"),
+        (b"\xfd7zXZ\0", "an xz file"),
+        (b"BZh91AY", "a bzip2 file"),
+        (b"<!DOCTYPE html>\n", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    ],
 )
 def test_a_packed_file_is_told_as_such(tmp_path, begin, kind):
     path = tmp_path / "train_sent_emo.csv"

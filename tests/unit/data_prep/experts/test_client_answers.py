@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from data_prep.experts.client import ExpertError, ask_all
+from data_prep.experts.client import Endpoint, ExpertError, ask_all
 from tests.unit.expert_requests import error, requests, settings
 
 DICT = "{'last_emotions': {'joy': 1}, 'my_emotions': {'joy': 1}, 'my_output': 'Hi'}"
@@ -21,6 +21,20 @@ DICT = "{'last_emotions': {'joy': 1}, 'my_emotions': {'joy': 1}, 'my_output': 'H
         {"reasoning_content": "<think>Bob sounds angry.</think>", "content": f"\n\n{DICT}"},
         {"reasoning_content": "another", "content": f"<think>Bob sounds angry.</think>\n{DICT}"},
         {"reasoning_content": None, "content": ["<think>Bob sounds angry.</think>\n", DICT]},
+        {"thinking": "Bob sounds angry.", "content": DICT},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Bob sounds angry."}], "content": DICT},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "Bob sounds angry."}], "content": DICT},
+        {"reasoning_content": ["Bob sounds ", "angry."], "content": {"type": "text", "text": DICT}},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "Bob sounds angry."}]},
+                DICT,
+            ]
+        },
+        {"content": [{"type": "reasoning", "summary": [{"text": "Bob sounds angry."}]}, {"text": DICT}]},
+        {"reasoning": {"content": "Bob sounds angry."}, "content": [{"text": {"value": DICT}}]},
+        {"content": f"Bob sounds angry.</think>\n{DICT}"},  # the chat template opened the block
+        {"reasoning_content": "Bob sounds angry.", "content": f"</think>{DICT}"},
     ],
 )
 def test_all_of_an_answer_is_read(server, tmp_path, message):
@@ -29,7 +43,13 @@ def test_all_of_an_answer_is_read(server, tmp_path, message):
     assert answers.texts == {"r0": ("one", f"<think>Bob sounds angry.</think>\n{DICT}")}
 
 
-@pytest.mark.parametrize("ended", ["length", "MAX_TOKENS"])
+def test_a_second_tag_in_an_answer_whose_block_was_opened_elsewhere_stays(server, tmp_path):
+    server.script = [{"message": {"content": f"a</think>b</think>{DICT}"}}]
+    (text,) = ask_all(requests(1), settings(server), tmp_path, "test").texts.values()
+    assert text[1] == f"<think>a</think>\nb</think>{DICT}"
+
+
+@pytest.mark.parametrize("ended", ["length", "MAX_TOKENS", "max_output_tokens", "model_length"])
 def test_an_answer_that_was_cut_is_asked_for_with_more_room_up_to_the_cap(server, tmp_path, ended):
     cut = {"message": {"content": None, "reasoning_content": "Hm, I"}, "finish_reason": ended}
     check = lambda text: None if text == "fine" else "it lacks a dictionary"  # noqa: E731
@@ -116,6 +136,10 @@ def nested(depth: int) -> bytes:
     ("answer", "said"),
     [
         (error(400, "use 'max_completion_tokens' instead"), "set limit_name of expert.endpoints"),
+        (
+            error(400, "Unsupported parameter: 'max_tokens'"),
+            "limit_name of expert.endpoints to max_completion",
+        ),
         (error(400, "temperature must be 1"), "temperature must be 1); expert.temperature=null sends none"),
         (error(422, "too long"), "(status 422: too long)"),
         (error(413, "too much"), "(status 413: too much)"),
@@ -130,6 +154,10 @@ def nested(depth: int) -> bytes:
         ({"message": {"content": [{"type": "refusal", "refusal": "I will not."}]}}, "I will not."),
         ({"message": {"content": None}, "finish_reason": "tool_calls"}, "no text (finish_reason=tool_calls)"),
         ((200, {"choices": None}), "it sent no choices"),
+        (
+            (200, {"choices": None, "base_resp": {"status_msg": "login"}}),
+            "no choices ({'base_resp': {'status",
+        ),
         ((200, {"choices": [None]}), "it sent no choices"),
         ({"message": None}, "it sent no text"),
     ],
@@ -140,6 +168,21 @@ def test_a_refusal_is_no_answer_and_is_asked_again_by_the_next_run(server, tmp_p
     assert said in first.rejects[0]["reason"] and len(first.texts) == 1
     second = ask_all(requests(2), settings(server, concurrency=1), tmp_path, "test")
     assert (second.cached, second.asked, len(second.texts), second.rejects) == (1, 1, 2, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "remedy"),
+    [
+        ("max_completion_tokens", "unknown field max_completion_tokens", "expert.endpoints to max_tokens"),
+        ("max_completion_tokens", "use max_tokens", "expert.endpoints to max_tokens"),
+        ("max_tokens", "max_tokens is too large: this model supports at most 4096", None),
+    ],
+)
+def test_the_other_name_of_the_limit_is_advised_where_it_helps(server, tmp_path, name, words, remedy):
+    endpoint = Endpoint("one", server.url, "m", "EXPERT_API_KEY", limit_name=name)
+    server.script = [error(400, words)]
+    (reject,) = ask_all(requests(1), settings(server, endpoints=(endpoint,)), tmp_path, "test").rejects
+    assert reject["reason"].endswith(remedy or f"(status 400: {words})")
 
 
 def test_a_refusal_that_an_older_version_kept_is_asked_again(server, tmp_path):

@@ -88,6 +88,11 @@ def test_text_lines_have_names_or_none_and_empty_lines_between_dialogues(said):
         said("x.txt", "Ann: I won!\nGood.\n")
 
 
+def test_a_name_may_end_with_a_colon_of_full_width(said):
+    rows = said("x.txt", "Ann\uff1aI won: really!\nBob\uff1a Go\x85od\n")
+    assert [row[2:4] for row in rows] == [("Ann", "I won: really!"), ("Bob", "Go\u2026od")]
+
+
 def test_only_the_text_is_needed_and_somebody_speaks(said):
     assert said("x.csv", "text\nHi.\nHello.\n") == [
         ("1", "0", read.SOMEBODY, "Hi.", None, 2),
@@ -168,7 +173,8 @@ def test_what_is_told_about_columns(tmp_path):
         ("x.csv", "text\rHi.\r", r"line ends are carriage returns alone. Remedy: .*tr '\\r' '\\n'"),
         ("x.jsonl", '{"text": "Hi."}\r{"text": "Ho."}\r', "line ends are carriage returns alone"),
         ("x.txt", "Ann: Hi.\rBob: Ho.\r", "line ends are carriage returns alone"),
-        ("x.txt", "Ann: Hi.\nBob: Ho.\rAnn: I see.\n", "line 2: a carriage return in what would be one line"),
+        ("x.txt", "Ann: Hi.\nBob: Ho.\rAnn: I see.\n", "line 2: a line end of another kind"),
+        *(("x.txt", f"Ann: Hi.{end}Ho.\n", "line 1: a line end of another kind") for end in "\v\f\u2028"),
         ("x.csv", "text\n" + "".join(f"{i}\n" for i in range(2_001)), "line 2002: a dialogue of more"),
         ("x.csv", "text,speaker\n" + "".join(f"Hi.,{i}\n" for i in range(201)), "line 202: .* or 200 people"),
         ("x.jsonl", '{"text": "Hi."}\n{"text": \n', "line 2: no JSON .* Remedy: write one object a line"),

@@ -84,6 +84,11 @@ def test_cpus_that_verl_would_wait_for(configured):
     refused(configured("trainer.n_gpus_per_node=4"), "cluster.num_cpus=32", "10 CPUs", "cluster.num_cpus=64")
 
 
+@pytest.mark.parametrize("gpus", ["0", "0.5", "null"])
+def test_logical_gpus_that_ray_would_wait_for(configured, gpus):
+    refused(configured(f"cluster.num_gpus={gpus}"), f"cluster.num_gpus={gpus} is less", "cluster.num_gpus=1")
+
+
 def test_more_gpus_than_there_are(configured, monkeypatch):
     import torch
 

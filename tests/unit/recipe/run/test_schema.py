@@ -46,10 +46,10 @@ def said():
         ("flywheel.iterations", True, "a whole number"),
         ("flywheel.turns", 1.0, "a whole number"),
         ("flywheel", None, "settings by name"),
-        ("sft.optim.lr", "fast", "a number, at least 0"),
-        ("sft.optim.lr", None, "a number, at least 0"),
+        ("sft.optim.lr", "fast", "a number from 0 to 1"),
+        ("sft.optim.lr", None, "a number from 0 to 1"),
         ("sft.trainer.total_epochs", 0, "a whole number, at least 1"),
-        ("actor_rollout_ref.actor.optim.lr", float("inf"), "a number, at least 0"),
+        ("actor_rollout_ref.actor.optim.lr", float("inf"), "a number from 0 to 1"),
         ("actor_rollout_ref.rollout.temperature", 0, "a number above 0, at most 10"),
         ("actor_rollout_ref.rollout.gpu_memory_utilization", 1.5, "a number above 0, at most 1"),
         ("run.seed", "abc", "a whole number from 0"),
@@ -70,7 +70,7 @@ def said():
         ("evaluate.entropy_rows", -1, "a whole number, at least 0"),
         ("evaluate.temperature", "warm", "a number from 0 to 10"),
         ("self_emo.poll_interval", 0, "a number above 0, at most 600"),
-        ("samples.train", 59, "a whole number, at least 60"),
+        ("samples.train", 59, "a whole number from 60 to"),
         ("corpora", [1], "a list, such as [one,two]"),
         ("raw_dir", False, "text"),
         ("base.pretrain.steps", 0, "a whole number, at least 1"),
@@ -94,6 +94,30 @@ def said():
         ("trainer.critic_warmup", "soon", "a whole number, at least 0"),
         ("trainer.max_actor_ckpt_to_keep", 0, "a whole number, at least 1"),
         ("trainer.log_val_generations", 1.5, "a whole number, at least 0"),
+        ("flywheel.iterations", 10**9, "a whole number from 0 to 1000"),
+        ("flywheel.turns", 10**9, "a whole number from 0 to 1000"),
+        ("evaluate.samples", 10**9, "a whole number from 1 to 1000"),
+        ("samples.test", 10**12, "a whole number from 60 to"),
+        ("sft.optim.lr", 1e5, "a number from 0 to 1"),
+        ("base.pretrain.lr", 4.0, "a number above 0, at most 1"),
+        ("sft.optim.betas", [0.9, 1.5], "a list of two numbers from 0 to less than 1"),
+        ("actor_rollout_ref.actor.optim.betas", 0.9, "a list of two numbers"),
+        ("actor_rollout_ref.actor.optim.betas", [0.9], "a list of two numbers"),
+        ("sft.optim.clip_grad", 0, "a number above 0"),
+        ("sft.optim.min_lr_ratio", 5, "a number from 0 to 1"),
+        ("sft.optim.lr_warmup_steps", -5, "a whole number, at least -1"),
+        ("sft.engine.ulysses_sequence_parallel_size", 0, "a whole number, at least 1"),
+        ("sft.trainer.total_training_steps", 0, "a whole number, at least 1"),
+        ("sft.data.use_dynamic_bsz", "x", "true or false"),
+        ("actor_rollout_ref.actor.clip_ratio_low", -0.2, "a number, at least 0"),
+        ("actor_rollout_ref.model.lora_alpha", 0, "a whole number, at least 1"),
+        ("actor_rollout_ref.rollout.top_k", -5, "a whole number, at least -1"),
+        ("actor_rollout_ref.rollout.repetition_penalty", 0, "a number above 0"),
+        ("actor_rollout_ref.rollout.max_model_len", 0, "a whole number, at least 1"),
+        ("actor_rollout_ref.rollout.agent.num_workers", 0, "a whole number, at least 1"),
+        ("reward.num_workers", 0, "a whole number, at least 1"),
+        ("transfer_queue.backend.SimpleStorage.num_data_storage_units", 0, "a whole number, at least 1"),
+        ("run.reuse", [" "], "a list, such as [one,two]"),
     ],
 )
 def test_a_value_that_cannot_be_is_told_with_what_is_wanted(said, name, value, wanted):
@@ -118,6 +142,7 @@ def test_a_value_that_cannot_be_is_told_with_what_is_wanted(said, name, value, w
         ("flywheel.iterations", 10**400, "is no number to work with"),
         ("flywheel.min_reward", 10**400, "is no number to work with"),
         ("run.root", "runs\0", "has a character NUL in it"),
+        *(("env.OMP_NUM_THREADS", n, "OMP_NUM_THREADS=") for n in ("0", "-1", "many", "1.5", "nan")),
         ("env.VLLM_CPU_KVCACHE_SPACE", "0", "must be a whole number of GiB, at least 1"),
         ("run.seed", "${no.such.key}", "does not resolve: Interpolation key 'no.such.key' not found"),
     ],
@@ -141,8 +166,10 @@ def test_a_word_where_a_list_is_meant_is_a_list_of_one(default):
     config = default.copy()
     with open_dict(config):
         config.corpora, config.evaluate.stages, config.run.reuse = "meld", "cold", "runs/a"
+        config.trainer.logger = "console"
     check_types(config)
     assert [config.corpora, config.evaluate.stages, config.run.reuse] == [["meld"], ["cold"], ["runs/a"]]
+    assert config.trainer.logger == ["console"]
 
 
 @pytest.mark.parametrize("value", [0, 2026, "a run", "läufe"])
@@ -151,7 +178,8 @@ def test_a_run_may_be_called_anything_that_is_text(said, value):
 
 
 def test_every_setting_of_ours_is_in_the_schema(default):
-    ours = {name for name in Schema.model_fields if name not in ("data", "actor_rollout_ref", "trainer")}
+    shared = ("data", "actor_rollout_ref", "reward", "transfer_queue", "trainer")
+    ours = {name for name in Schema.model_fields if name not in shared}
     with initialize_config_module("verl.trainer.config", version_base=None):
         theirs = set(compose("ppo_trainer"))
     assert set(plain(default)) - theirs == ours | {"expert"}  # data_prep.experts.settings checks it

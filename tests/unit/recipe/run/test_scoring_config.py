@@ -123,7 +123,7 @@ def test_settings_that_have_come_up_since_have_today_s_value_and_those_that_are_
 @pytest.mark.parametrize("value", ["many", -1, [1], {"a": 1}, True])
 def test_a_setting_of_another_type_is_told(begun, value):
     folder = begun(lambda config: config.evaluate.update(samples=value))
-    with pytest.raises(PreflightError, match="evaluate.samples=.* must be a whole number, at least 1"):
+    with pytest.raises(PreflightError, match="evaluate.samples=.* must be a whole number from 1"):
         check_types(configured([f"RUN={folder}", STAGE]))
 
 
