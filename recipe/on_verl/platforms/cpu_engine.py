@@ -66,8 +66,7 @@ class CpuEngine(FSDPEngineWithLMHead):
         if not tu.get_non_tensor_data(micro_batch, "use_fused_kernels", False) or "shift_labels" in inputs:
             return inputs, arguments
         labels = inputs["shift_labels"] = labels_of(micro_batch["input_ids"], micro_batch["loss_mask"])
-        rows = self._rows(micro_batch["input_ids"], labels)
-        if shared_prompts.worth_sharing(rows):
+        if rows := self._shared(micro_batch["input_ids"], labels):
             padding = tu.get_non_tensor_data(micro_batch, "pad_token_id", 0)
             packed = shared_prompts.pack(micro_batch["input_ids"], labels, rows, padding)
             arguments["places"] = packed.places
@@ -86,13 +85,12 @@ class CpuEngine(FSDPEngineWithLMHead):
                 output[name] = shared_prompts.unpack(output[name], output_args["places"])
         return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
 
-    def _rows(self, input_ids: torch.Tensor, labels: torch.Tensor) -> list[Row]:
-        """What the rows share; nothing where the model would not understand it."""
-        if shared_prompts.understood_by(self.module.config):
-            rows = shared_prompts.rows_of(input_ids, labels)
-            if shared_prompts.worth_sharing(rows):
-                return rows
-        return [Row(i, 0, n) for i, n in enumerate(input_ids.offsets().diff().tolist())]
+    def _shared(self, input_ids: torch.Tensor, labels: torch.Tensor) -> list[Row]:
+        """What the rows share; none where it is not worth it or the model would not understand it."""
+        if not shared_prompts.understood_by(self.module.config):
+            return []
+        rows = shared_prompts.rows_of(input_ids, labels)
+        return rows if shared_prompts.worth_sharing(rows) else []
 
     def forward_backward_batch(
         self, data: TensorDict, loss_function: Callable[..., Any], forward_only: bool = False
@@ -107,7 +105,9 @@ class CpuEngine(FSDPEngineWithLMHead):
         if packed or not by_tokens or len(data) == 1:
             return super().forward_backward_batch(data, loss_function, forward_only)
         data = without_objects(data)
-        found = self._rows(data["input_ids"], labels_of(data["input_ids"], data["loss_mask"]))
+        found = self._shared(data["input_ids"], labels_of(data["input_ids"], data["loss_mask"])) or [
+            Row(i, 0, n) for i, n in enumerate(data["input_ids"].offsets().diff().tolist())
+        ]
         order = shared_prompts.in_order(found)
         parts = self._most(number_of_parts([found[i] for i in order], data["max_token_len_per_gpu"]))
         rows = tu.index_select_tensor_dict(data, torch.tensor(order))

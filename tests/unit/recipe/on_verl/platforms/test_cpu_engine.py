@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from tensordict import NonTensorStack
 from torch.testing import assert_close
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from verl.trainer.config import CheckpointConfig
@@ -17,6 +18,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.experimental.torch_functional import FusedLinearForPPOFunction
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import sft_loss
 
@@ -208,10 +210,32 @@ def sum_of_log_probs(model_output, data, dp_group):
 def test_a_model_that_would_not_understand_the_mask_gets_plain_rows(engines, monkeypatch, change):
     rows = batch(dynamic=True, of_answers=True, **SHARED)
     labels = labels_of(rows["input_ids"], rows["loss_mask"])
-    assert shared_prompts.worth_sharing(engines.ours._rows(rows["input_ids"], labels))
+    assert engines.ours._shared(rows["input_ids"], labels)
     for name, value in change.items():
         monkeypatch.setattr(engines.ours.module.config, name, value)
-    assert not shared_prompts.worth_sharing(engines.ours._rows(rows["input_ids"], labels))
+    assert not engines.ours._shared(rows["input_ids"], labels)
+
+
+def test_objects_are_left_behind_and_images_are_not(engines, monkeypatch):
+    seen = []
+    original = FSDPEngineWithLMHead.forward_step
+    monkeypatch.setattr(
+        FSDPEngineWithLMHead,
+        "forward_step",
+        lambda self, rows, *more, **named: (
+            seen.append(set(rows.keys())) or original(self, rows, *more, **named)
+        ),
+    )
+    rows = batch(LENGTHS, ANSWERS, True, dynamic=True)
+    for name in ("uid", "multi_modal_inputs"):
+        rows[name] = NonTensorStack(
+            *({"row": i} if name != "uid" else f"group {i}" for i in range(len(LENGTHS)))
+        )
+    monkeypatch.setattr(transformer_impl, "extract_multi_modal_inputs", lambda given: {})
+    with engines.ours.eval_mode():
+        engines.ours.infer_batch(rows, loss_function=None)
+    assert seen and all("uid" not in keys and "multi_modal_inputs" in keys for keys in seen)
+    assert "uid" in set(rows.keys())  # the caller keeps them
 
 
 def loss(**given):
