@@ -19,6 +19,7 @@ its reward as its advantage (mean 0, std 1, as veRL does) and gets no second ter
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # loading it takes two seconds, which what only counts labels
 TOP = 3
 # Two sums of the same weights in another order may differ in the last bits; such labels are tied.
 _TIE_DIGITS = 12
+_LARGEST = sys.float_info.max
 
 
 def core_distribution(
@@ -81,13 +83,12 @@ def secondary_rewards(
     Raises:
         ValueError: as `core_distribution`, or ``min_named_weight`` is outside [0, 1].
     """
-    if not 0.0 <= min_named_weight <= 1.0:
-        raise ValueError(f"min_named_weight must lie in [0, 1], got {min_named_weight}")
+    if not _lies_in(min_named_weight, 1.0):
+        raise ValueError(f"min_named_weight must lie in [0, 1], got {min_named_weight!r}")
     core = core_distribution(predictions, label_order)
     shares = [normalise(p or {}) for p in predictions]
-    least = (
-        min_named_weight - 10.0**-_TIE_DIGITS
-    )  # a share that is the threshold but for its last bits counts
+    # A share that is the threshold but for its last bits counts.
+    least = min_named_weight - 10.0**-_TIE_DIGITS
     named = [{e for e, w in p.items() if w >= least} for p in shares]
     return [sum(e in labels for e in core) / TOP for labels in named]
 
@@ -98,8 +99,8 @@ def progress(step: int, total: int) -> float:
     Raises:
         ValueError: ``total`` is not positive or ``step`` is negative.
     """
-    if not (total > 0 and step >= 0):
-        raise ValueError(f"lambda = t/T needs t >= 0 and T > 0, got t={step}, T={total}")
+    if not (_lies_in(step, _LARGEST) and _lies_in(total, _LARGEST) and total):
+        raise ValueError(f"lambda = t/T needs t >= 0 and T > 0, got t={step!r}, T={total!r}")
     return min(step / total, 1.0)
 
 
@@ -128,8 +129,8 @@ def self_grpo_advantages(
     """
     import torch
 
-    if not 0.0 <= eps < math.inf:
-        raise ValueError(f"eps must be a finite number of at least 0, got {eps}")
+    if not _lies_in(eps, _LARGEST):
+        raise ValueError(f"eps must be a finite number of at least 0, got {eps!r}")
     r = _as_float_tensor(rewards)
     r2 = _as_float_tensor(secondary).to(torch.float64)
     # Numbers in a tensor are told apart by place, not by value: every row would be a group of its own.
@@ -138,8 +139,8 @@ def self_grpo_advantages(
         raise ValueError(
             f"rewards {tuple(r.shape)}, secondary {tuple(r2.shape)} and {len(groups)} groups do not align"
         )
-    if not 0.0 <= lam <= 1.0:
-        raise ValueError(f"lambda must lie in [0, 1], got {lam}")
+    if not _lies_in(lam, 1.0):
+        raise ValueError(f"lambda must lie in [0, 1], got {lam!r}")
     _check_finite("reward", r, groups)
     _check_finite("secondary reward", r2, groups)
     members: dict[Hashable, list[int]] = {}
@@ -151,6 +152,14 @@ def self_grpo_advantages(
         if len(rows) > 1 and lam:
             advantages[rows] += (lam * _standardise(r2[rows], eps)).to(r.dtype)
     return advantages if isinstance(rewards, torch.Tensor) else advantages.numpy()
+
+
+def _lies_in(value: Any, most: float) -> bool:
+    """Is it a number from 0 to ``most``? No word, no null, no NaN."""
+    try:
+        return bool(0 <= value <= most)
+    except TypeError:
+        return False
 
 
 def _check_finite(name: str, values: torch.Tensor, groups: Sequence[Hashable]) -> None:

@@ -195,6 +195,8 @@ def _label_list(given: Any, data_source: str) -> tuple[str, ...]:
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         labels = tuple(given)
         if all([isinstance(label, str) for label in labels]):
+            if len({label.casefold() for label in labels}) < len(labels):
+                raise ValueError(f"{data_source}: extra_info.labels names one twice: {_shown(given)}")
             return labels
     raise ValueError(f"{data_source}: extra_info.labels is {_shown(given)}, not a list of texts")
 

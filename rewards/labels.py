@@ -82,8 +82,10 @@ def corpus_labels(data_source: str) -> tuple[str, ...]:
         data_source: ``meld``, ``iemocap``, ``emorynlp``, or another one of `known_corpora`.
 
     Raises:
-        ValueError: the corpus is unknown.
+        ValueError: the corpus is unknown, or no text.
     """
+    if not isinstance(data_source, str):
+        raise ValueError(f"a row's data_source must be the name of a corpus, got {data_source!r}")
     found = LABELS.get(data_source) or OTHERS.get(data_source) or known_corpora().get(data_source)
     if found is None:
         raise ValueError(f"unknown corpus {data_source!r}; known: {', '.join(known_corpora())}")

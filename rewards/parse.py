@@ -46,8 +46,11 @@ _KEY_SET = frozenset(KEYS)
 _A_DICTIONARY = re.compile(rf"\{{\s*+[\"'](?:{'|'.join(KEYS)})[\"']")
 _ASCII_LOWER = {ord(char): char.lower() for char in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 # Letters and symbols by category, but blank on the page: fillers of Hangul, Braille, hieroglyphs and
-# musical notes, and the sign for an object that is not there.
-_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc\U00013441\U00013442\U0001d159")
+# musical notes, and the signs for an object that is not there and for a character that could not be read.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd\U00013441\U00013442\U0001d159")
+# Marks that show nothing of their own (Unicode's Default_Ignorable_Code_Point among Mn): joiners of
+# graphemes, selectors of a variation.
+_NO_MARK = re.compile("[\u034f\u17b4\u17b5\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _LINE_END = re.compile("[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]")
 # Cc, then marks of direction that hold until they are closed (an override turns round what follows, in
 # other people's lines, too), then the byte-order mark.
@@ -189,8 +192,8 @@ def _fold(label: str) -> str:
 
 
 def _skeleton(label: str) -> str:
-    """The same for labels that differ in case alone, or in the form of a letter, such as its full width."""
-    return unicodedata.normalize("NFKC", label).casefold()
+    """The same for labels that differ in case, a letter's form (its full width) or unseen marks alone."""
+    return _NO_MARK.sub("", unicodedata.normalize("NFKC", label)).casefold()
 
 
 def _is_plain_label(label: str) -> bool:

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from recipe.run.lock import LockedError, locked
 from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
 from recipe.run.resumed import check_same
 from recipe.run.schema import setting_faults
+from recipe.run.verl_names import name_faults
 from recipe.run.verl_types import verl_faults
 
 GIB = 2**30
@@ -154,6 +156,7 @@ def _check_settings(config: DictConfig) -> None:
     try:
         sft = sft_config(config.sft)
         _raise_any([*verl_faults(plain(config)), *verl_faults(plain(sft), "sft.")])
+        _raise_any([*name_faults(config, sft)])
         validate_config(
             config=config.copy(),
             use_reference_policy=need_reference_policy(config),
@@ -168,9 +171,14 @@ def _check_settings(config: DictConfig) -> None:
     except PreflightError:
         raise
     except (AssertionError, ValueError, NotImplementedError, HydraException) as error:
-        reason = getattr(error, "__cause__", None) or error
-        raise PreflightError(f"the configuration does not fit together: {reason}") from None
+        raise PreflightError(f"the configuration does not fit together: {_in_words(error)}") from None
     _check_micro_batches(config, ranks)
+
+
+def _in_words(error: Exception) -> str:
+    """What veRL says, or, where it asserts without a word, the line that does."""
+    cause = error.__cause__ or error
+    return str(cause) or f"veRL asks for: {traceback.extract_tb(cause.__traceback__)[-1].line}"
 
 
 def _check_micro_batches(config: DictConfig, ranks: int) -> None:

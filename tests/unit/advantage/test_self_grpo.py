@@ -197,6 +197,8 @@ def test_an_array_gives_an_array_and_is_left_alone():
         ([1.0, 0.0], [0.0, 0.0], ["a", "a"], -0.01),
         ([1.0, 0.0], [0.0, 0.0], ["a", "a"], 1.01),
         ([1.0, 0.0], [0.0, 0.0], ["a", "a"], float("nan")),
+        ([1.0, 0.0], [0.0, 0.0], ["a", "a"], None),
+        ([1.0, 0.0], [0.0, 0.0], ["a", "a"], "0.5"),
     ],
 )
 def test_misalignment_and_bad_lambda_raise(rewards, secondary, groups, lam):
@@ -226,11 +228,15 @@ def test_what_is_no_number_at_all():
     for rewards in (["1", "2"], [{}, 1.0]):
         with pytest.raises(ValueError, match="rewards must be numbers"):
             self_grpo_advantages(rewards, [0, 0], ["a", "a"], 0.5)
-    for eps in (float("nan"), float("inf"), -1e-6):
+    for eps in (float("nan"), float("inf"), -1e-6, None, "small"):
         with pytest.raises(ValueError, match="eps must be"):
             self_grpo_advantages([1.0, 0.0], [0, 0], ["a", "a"], 0.5, eps=eps)
-    with pytest.raises(ValueError, match="lambda = t/T"):
-        progress(float("nan"), 5)
+    for step, total in ((float("nan"), 5), (None, 5), (1, None), ("1", 5), (1, float("inf"))):
+        with pytest.raises(ValueError, match="lambda = t/T"):
+            progress(step, total)
+    for least in (None, "0.1"):
+        with pytest.raises(ValueError, match="min_named_weight"):
+            secondary_rewards([{"joy": 1.0}], MELD, min_named_weight=least)
 
 
 def test_groups_may_be_numbers_in_an_array_or_a_tensor():

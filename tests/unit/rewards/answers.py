@@ -177,6 +177,8 @@ EXAMPLES = {
         answer(mine="{'jo\u200by': 1.0}"),
         answer(last="{'\ufeffjoy': 1.0}"),
         answer(last="{'joy\u0301': 1.0}"),
+        # Marks that nobody sees: selectors of a variation, a joiner of graphemes.
+        *(answer(mine=f"{{'jo{mark}y': 1.0}}") for mark in "\ufe0f\ufe00\u034f\u180b\U000e0100"),
         answer(last="{'j\u043ey': 1.0}"),  # a Cyrillic o
         answer(last=r"{'joy\n': 1.0}"),
         # Labels of one's own that are no plain short text.
@@ -254,7 +256,7 @@ EXAMPLES = {
         *(
             answer(reply=f"'{char * 3}'")
             for char in "\u200b\u200d\u2060\ufeff\u00ad\u202e\u061c\U000e0020\u2028\u3000\u2003\u1680\x7f\x85"
-            "\u0301\ufe0f\u20dd\u034f\u2800\u3164\u115f\u1160\uffa0\ue000\U0010ffff"
+            "\u0301\ufe0f\u20dd\u034f\u2800\u3164\u115f\u1160\uffa0\ue000\U0010ffff\ufffd"
         ),
         answer(reply=r"'\u200b'"),
         answer(reply=r"'\0\x1b\x07'"),

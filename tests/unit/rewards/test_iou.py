@@ -226,6 +226,15 @@ def test_extra_info_as_json_text_is_named_too():
     for labels in ('["joy"]', 5, float("nan"), {"joy": 1}, [None, "joy"], [["joy"]]):
         with pytest.raises(ValueError, match="meld: extra_info.labels is .*, not a list of texts"):
             compute_score("meld", text({"joy": 1.0}), {"joy": 1.0}, {"labels": labels})
+    for labels in (["joy", "JOY"], ["joy", "fear", "joy"]):
+        with pytest.raises(ValueError, match="meld: extra_info.labels names one twice"):
+            compute_score("meld", text({"joy": 1.0}), {"joy": 1.0}, {"labels": labels})
+
+
+@pytest.mark.parametrize("source", [None, ["meld"], {"meld": 1}, 3])
+def test_a_corpus_that_is_no_name_is_told(source):
+    with pytest.raises(ValueError, match="data_source must be the name of a corpus"):
+        compute_score(source, text({"joy": 1.0}), {"joy": 1.0})
 
 
 def test_a_soft_label_may_have_any_weights():

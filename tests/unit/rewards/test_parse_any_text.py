@@ -82,7 +82,7 @@ def test_hostile_text_is_refused(text):
     assert parse_output(text, MELD).reason in REASONS
 
 
-BLANK = set("\u115f\u1160\u2800\u3164\uffa0\ufffc\U0001d159")
+BLANK = set("\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd\U0001d159")
 
 
 weights = st.floats(1e-6, 1) | st.just(1)

@@ -29,7 +29,7 @@ from rewards.parse import REASONS, parse_output, spoken
 
 COUNT = int(os.environ.get("RULE_FUZZ", "4000"))
 KEYS = ["last_emotions", "my_emotions", "my_output"]
-BLANK = set("\u115f\u1160\u2800\u3164\uffa0\ufffc\U00013441\U00013442\U0001d159")
+BLANK = set("\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd\U00013441\U00013442\U0001d159")
 NUMBER = re.compile(r"((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -96,7 +96,9 @@ def fold(label: str) -> str:
 
 
 def skeleton(label: str) -> str:
-    return unicodedata.normalize("NFKC", label).casefold()
+    unseen = ("VARIATION SELECTOR", "GRAPHEME JOINER", "VOWEL INHERENT")
+    normal = unicodedata.normalize("NFKC", label)
+    return "".join(c for c in normal if not any(u in unicodedata.name(c, "") for u in unseen)).casefold()
 
 
 def feelings(value, labels, only_listed: bool) -> dict[str, float]:

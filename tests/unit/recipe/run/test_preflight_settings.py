@@ -49,6 +49,7 @@ FIXED = (
         # What veRL's own objects refuse, and otherwise only the workers would.
         ("actor_rollout_ref.rollout.pipeline_model_parallel_size=2", ("pipeline_model_parallel_size",)),
         ("actor_rollout_ref.rollout.mode=sync", ("mode=async",)),
+        ("actor_rollout_ref.actor.optim.lr_scheduler_type=linear", ("lr_scheduler_type", "cosine")),
     ],
 )
 def test_settings_that_do_not_fit(configured, override, words):
@@ -170,3 +171,9 @@ def test_the_ablations_differ_from_the_paper_s_setting_in_what_they_are_named_fo
 def test_two_nodes_are_one_node_twice(configured):
     one, two = (configured("experiment=paper", f"hardware={h}").trainer for h in ("8gpu", "multinode"))
     assert (one.nnodes, two.nnodes) == (1, 2) and one.n_gpus_per_node == two.n_gpus_per_node == 8
+
+
+def test_names_that_verl_would_look_up_hours_later(configured):
+    refused(
+        configured("algorithm.adv_estimator=self_grop", "trainer.logger=tensorbord"), "grop", "tensorbord"
+    )

@@ -1,0 +1,147 @@
+"""Names among the settings that veRL looks up in the middle of a stage: looked up before a run starts.
+
+Wherever veRL has a registry or a function that finds the thing, it is asked itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from data_prep.setting_types import shown
+
+#: What `Tracking` imports for a logger; the others are veRL's own.
+_LOGGER_PACKAGES = {
+    "wandb": "wandb", "mlflow": "mlflow", "swanlab": "swanlab", "tensorboard": "tensorboard",
+    "clearml": "clearml", "trackio": "trackio", "vemlp_wandb": "volcengine_ml_platform",
+    "rl_insight": "rl_insight",
+}  # fmt: skip
+#: What vLLM takes for a model's `dtype`.
+_VLLM_DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
+#: The estimators that come as plug-ins of this recipe; veRL's registry has them in a stage alone.
+_OUR_ESTIMATORS = ("self_grpo",)
+
+
+def name_faults(config: DictConfig, sft: DictConfig) -> Iterator[str]:
+    """What names nothing that veRL could find, a line a fault.
+
+    Args:
+        config: the run's.
+        sft: veRL's SFT configuration with the run's settings on it.
+    """
+    from verl.trainer.ppo import core_algos
+
+    role = config.actor_rollout_ref
+    yield from _estimator(config.algorithm.adv_estimator)
+    yield from _loggers(config.trainer.logger)
+    yield from _found("actor_rollout_ref.actor.policy_loss.loss_mode", role.actor.policy_loss.loss_mode,
+                      core_algos.get_policy_loss_fn)  # fmt: skip
+    yield from _kl(role.actor)
+    yield from _optimizer("actor_rollout_ref.actor.optim", role.actor.optim)
+    yield from _optimizer("sft.optim", sft.optim)
+    yield from _engine("actor_rollout_ref.actor", role.actor.strategy, role.actor.fsdp_config)
+    yield from _engine("actor_rollout_ref.ref", role.ref.get("strategy"), role.ref.fsdp_config)
+    yield from _engine("sft.engine", sft.engine.strategy, sft.engine)
+    yield from _one_of("actor_rollout_ref.rollout.dtype", role.rollout.dtype, _VLLM_DTYPES)
+    yield from _one_of("actor_rollout_ref.rollout.name", role.rollout.name, ("vllm",))
+    yield from _reward(config)
+    yield from _modules("run.preload", config.run.preload)
+
+
+def _found(name: str, value: Any, find: Callable[[Any], Any]) -> Iterator[str]:
+    """A fault, in veRL's own words, where it does not find ``value``."""
+    try:
+        find(value)
+    except Exception as error:  # veRL raises one kind or another, each for a name that is not there
+        words = str(error).splitlines()
+        yield f"{name}={shown(value)} is not found" + (f": {words[0]}" if words else "")
+
+
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> Iterator[str]:
+    if value not in known:
+        yield f"{name}={shown(value)} is none of its values; choose {' or '.join(known)}"
+
+
+def _estimator(name: Any) -> Iterator[str]:
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    if name not in ADV_ESTIMATOR_REGISTRY and name not in _OUR_ESTIMATORS:
+        known = sorted({*ADV_ESTIMATOR_REGISTRY, *_OUR_ESTIMATORS})
+        yield f"algorithm.adv_estimator={shown(name)} is none of its values; choose {' or '.join(known)}"
+
+
+def _loggers(names: Any) -> Iterator[str]:
+    from verl.utils.tracking import Tracking
+
+    for name in names:
+        if name not in Tracking.supported_backend:
+            known = " or ".join(Tracking.supported_backend)
+            yield f"trainer.logger: veRL has no logger {shown(name)}; choose {known}"
+        elif (package := _LOGGER_PACKAGES.get(name)) and not importlib.util.find_spec(package):
+            yield (
+                f"trainer.logger: {name} needs the package {package}, which is not installed; install it or "
+                "choose console and file"
+            )
+
+
+def _kl(actor: DictConfig) -> Iterator[str]:
+    import torch
+    from verl.trainer.ppo.core_algos import kl_penalty
+
+    if actor.use_kl_loss:
+        zeros = torch.zeros(1, 1)
+        name = "actor_rollout_ref.actor.kl_loss_type"
+        for _ in _found(name, actor.kl_loss_type, lambda kind: kl_penalty(zeros, zeros, kind)):
+            known = "kl or abs or mse or low_var_kl"
+            yield f"{name}={shown(actor.kl_loss_type)} is none of its values; choose {known}"
+
+
+def _optimizer(name: str, optim: DictConfig) -> Iterator[str]:
+    def find(_: Any) -> None:
+        getattr(importlib.import_module(optim.optimizer_impl), optim.optimizer)
+
+    yield from _found(f"{name}.optimizer", optim.optimizer, find)
+
+
+def _engine(name: str, strategy: Any, engine: DictConfig) -> Iterator[str]:
+    from verl.utils.torch_dtypes import PrecisionType
+
+    if strategy is not None:
+        yield from _one_of(f"{name}.strategy", strategy, ("fsdp", "fsdp2"))
+    prefix = name if name == "sft.engine" else f"{name}.fsdp_config"
+    dtypes = {key: engine.get(key) for key in ("model_dtype", "dtype")}
+    dtypes |= {
+        f"mixed_precision.{key}": value for key, value in (engine.get("mixed_precision") or {}).items()
+    }
+    for key, value in dtypes.items():
+        if value is not None:
+            yield from _found(f"{prefix}.{key}", value, PrecisionType.to_dtype)
+
+
+def _reward(config: DictConfig) -> Iterator[str]:
+    from verl.trainer.ppo.reward import get_custom_reward_fn, resolve_reward_manager_cls
+
+    name = "reward.custom_reward_function.path"
+    path = OmegaConf.select(config, name)
+    if not path:
+        yield f"{name}={shown(path)}: without a function of its own veRL knows no reward of these corpora"
+    else:
+        yield from _found(name, path, lambda _: get_custom_reward_fn(config))
+    manager = config.reward.reward_manager
+    yield from _found(
+        "reward.reward_manager.name", manager.name, lambda _: resolve_reward_manager_cls(config)
+    )
+
+
+def _modules(name: str, modules: Any) -> Iterator[str]:
+    for module in modules:
+        yield from _found(name, module, _spec)
+
+
+def _spec(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ModuleNotFoundError(f"there is no module {module}")

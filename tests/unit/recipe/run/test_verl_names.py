@@ -1,0 +1,53 @@
+"""Names that veRL looks up in the middle of a stage are looked up before a run starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from recipe.run.preflight import check_types
+from recipe.run.sft_config import sft_config
+from recipe.run.verl_names import name_faults
+from tests.unit.composed import composed
+
+ACTOR, SFT = "actor_rollout_ref.actor", "sft.optim"
+
+
+def faults(*overrides: str) -> list[str]:
+    config = composed(*overrides)
+    check_types(config)
+    return list(name_faults(config, sft_config(config.sft)))
+
+
+@pytest.mark.parametrize("experiment", ["smoke", "paper", "paper_exact", "ablation_grpo"])
+def test_what_the_recipe_sets_is_found(experiment):
+    assert faults(f"experiment={experiment}") == []
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("algorithm.adv_estimator=self_grop", ("'self_grop'", "choose", "grpo", "self_grpo")),
+        ("trainer.logger=[console,tensorbord]", ("'tensorbord'", "tensorboard")),
+        ("trainer.logger=[vemlp_wandb]", ("volcengine_ml_platform", "not installed")),
+        (f"{ACTOR}.policy_loss.loss_mode=gspoo", ("loss_mode", "gspoo")),
+        (f"{ACTOR}.kl_loss_type=low", ("kl_loss_type='low'", "low_var_kl")),
+        (f"{ACTOR}.optim.optimizer=AdamX", (f"{ACTOR}.optim.optimizer='AdamX'", "torch.optim")),
+        (f"{ACTOR}.optim.optimizer_impl=no.such", ("optimizer", "No module named 'no'")),
+        (f"+{SFT}.optimizer=AdamX", (f"{SFT}.optimizer='AdamX'",)),
+        (f"{ACTOR}.fsdp_config.model_dtype=fp31", (f"{ACTOR}.fsdp_config.model_dtype='fp31'",)),
+        ("++sft.engine.mixed_precision.param_dtype=fp31", ("sft.engine.mixed_precision.param_dtype='fp31'",)),
+        (f"{ACTOR}.strategy=fsdp3", (f"{ACTOR}.strategy='fsdp3'", "fsdp or fsdp2")),
+        ("actor_rollout_ref.rollout.dtype=fp31", ("rollout.dtype='fp31'", "bfloat16")),
+        ("actor_rollout_ref.rollout.name=vlm", ("rollout.name='vlm'", "vllm")),
+        ("reward.custom_reward_function.path=null", ("custom_reward_function.path=null",)),
+        ("reward.custom_reward_function.path=no/such.py", ("no/such.py",)),
+        ("reward.custom_reward_function.name=score", ("custom_reward_function", "score")),
+        ("reward.reward_manager.name=best", ("reward_manager.name='best'",)),
+        ("run.preload=[torch,no_such_module]", ("run.preload='no_such_module'",)),
+    ],
+)
+def test_a_name_that_is_not_there(override, words):
+    found = faults(override)
+    assert len(found) == 1, found
+    for word in words:
+        assert word in found[0]
