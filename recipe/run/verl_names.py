@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -139,9 +140,18 @@ def _reward(config: DictConfig) -> Iterator[str]:
 
 def _modules(name: str, modules: Any) -> Iterator[str]:
     for module in modules:
-        yield from _found(name, module, _spec)
+        if not _is_there(module):
+            yield f"{name}: there is no module {shown(module)}"
 
 
-def _spec(module: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise ModuleNotFoundError(f"there is no module {module}")
+def _is_there(module: str) -> bool:
+    """Is it installed? Only looked for: the packages around it, which take seconds, are not imported."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # no name, or one of a module without a file
+        return False
+    if spec is None or not rest:
+        return spec is not None
+    paths = [Path(folder, *rest) for folder in spec.submodule_search_locations or []]
+    return any(path.is_dir() or any(path.parent.glob(f"{path.name}.*")) for path in paths)

@@ -91,10 +91,10 @@ def test_a_run_whose_advantages_are_all_zero_has_shown_nothing(run):
 
 
 def test_adapters_learn_faster_unless_told_otherwise():
-    asked = smoke_gpu.command(["hardware=1gpu_lora", "sft.optim.lr=1e-3"], "smoke")
+    asked = smoke_gpu.command(["hardware=1gpu_lora", "sft.optim.lr=2e-3"], "smoke")
     config = composed(*expand(asked[3:], {}))
     assert (config.actor_rollout_ref.model.lora_rank, config.trainer.n_gpus_per_node) == (32, 1)
-    assert (config.sft.optim.lr, config.actor_rollout_ref.actor.optim.lr) == (1e-3, 1e-4)
+    assert (config.sft.optim.lr, config.actor_rollout_ref.actor.optim.lr) == (2e-3, 1e-4)
 
 
 def test_the_command_composes_and_makes_the_steps_that_are_ended_and_resumed():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from recipe.run.preflight import check_types
@@ -43,7 +46,9 @@ def test_what_the_recipe_sets_is_found(experiment):
         ("reward.custom_reward_function.path=no/such.py", ("no/such.py",)),
         ("reward.custom_reward_function.name=score", ("custom_reward_function", "score")),
         ("reward.reward_manager.name=best", ("reward_manager.name='best'",)),
-        ("run.preload=[torch,no_such_module]", ("run.preload='no_such_module'",)),
+        ("run.preload=[torch,no_such_module]", ("run.preload", "'no_such_module'")),
+        ("run.preload=[verl.trainer.main_pppo]", ("run.preload", "'verl.trainer.main_pppo'")),
+        ("run.preload=[.torch]", ("run.preload", "'.torch'")),
     ],
 )
 def test_a_name_that_is_not_there(override, words):
@@ -51,3 +56,15 @@ def test_a_name_that_is_not_there(override, words):
     assert len(found) == 1, found
     for word in words:
         assert word in found[0]
+
+
+def test_modules_are_looked_for_and_not_imported():
+    # In another process: here they may have been imported by another test.
+    code = """
+import sys
+from recipe.run.verl_names import _modules
+heavy = ["verl.workers.rollout.vllm_rollout.vllm_async_server", "vllm.v1.worker.cpu_worker", "torch"]
+assert list(_modules("run.preload", heavy)) == []
+assert not {"verl", "vllm", "torch"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
