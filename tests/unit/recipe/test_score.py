@@ -58,8 +58,8 @@ def test_a_run_is_scored_with_its_own_settings(run):
 
 def test_longer_utterances_than_those_of_the_training_can_be_asked_about(run):
     asked = [f"RUN={run}", "evaluate.stages=[cold]"]
-    trained = configured(asked).data.max_prompt_length
-    assert configured([*asked, f"data.max_prompt_length={trained + 100}"]).data.max_prompt_length == trained + 100
+    longer = configured(asked).data.max_prompt_length + 100
+    assert configured([*asked, f"data.max_prompt_length={longer}"]).data.max_prompt_length == longer
 
 
 def test_a_run_of_before_there_were_other_wordings_can_be_asked_in_them(run):
