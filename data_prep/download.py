@@ -1,28 +1,21 @@
-"""Fetch MELD and EmoryNLP: pinned versions, checked, continued where a download was cut off.
+"""Fetch MELD and EmoryNLP with pooch: pinned versions, checked, whole or not at all.
 
 `python -m data_prep.download RAW_DIR` (`make download RAW_DIR=...`). IEMOCAP is given out under a signed
-licence only; what to do about it is printed. Not by pooch: it starts a cut download anew, and writes
-over a file of that name that is another one.
+licence only; what to do about it is printed.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import sys
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
-from data_prep.files import commit, sha256
+from data_prep.files import sha256
 
 BASE = "https://raw.githubusercontent.com/declare-lab/MELD"
-_ATTEMPTS, _TIMEOUT, _BLOCK = 5, 30.0, 1 << 16
-_PAUSE = 1.0  # seconds before the second attempt, doubled before every further one
+#: Times that a file is asked for, and seconds without a byte after which an attempt has failed.
+_ATTEMPTS, _TIMEOUT = 3, 30
 
 IEMOCAP = """IEMOCAP cannot be downloaded by a program. To use it:
   1. ask for the release at https://sail.usc.edu/iemocap/iemocap_release.htm (a licence form);
@@ -95,10 +88,7 @@ FILES = (
 
 
 def fetch(remote: Remote, raw_dir: str | Path, base: str = BASE) -> bool:
-    """Make sure that one file is there, whole and right.
-
-    It is written as ``<target>.part`` and renamed when its checksum is right. A part that an earlier
-    attempt left is continued. What is there under the final name is never overwritten.
+    """Make sure that one file is there, whole and right; what is there under its name is never overwritten.
 
     Args:
         remote: which file.
@@ -119,68 +109,36 @@ def fetch(remote: Remote, raw_dir: str | Path, base: str = BASE) -> bool:
                 "and run this again, or keep it: the readers take it as it is"
             )
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")  # what is fetched is said by the bar, and by the command
     by_hand = f"fetch {url} on a machine that can, put it at {target} and run this again to check it"
-    problem, begun_before = "", part.exists()
-    quiet = not sys.stderr.isatty()
-    with tqdm(total=remote.size, desc=remote.target, unit="B", unit_scale=True, disable=quiet) as bar:
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                time.sleep(_PAUSE * 2 ** (attempt - 1))
-            try:
-                _receive(url, part, remote.size, bar)
-                break
-            except urllib.error.HTTPError as error:
-                problem = f"status {error.code}"
-                if error.code < 500 and error.code != 429:  # asking again would not help
-                    raise DownloadError(
-                        f"{url} answers {problem}; is it still there? Else {by_hand}"
-                    ) from None
-            except (OSError, http.client.HTTPException) as error:  # urllib's URLError, too
-                problem = str(getattr(error, "reason", error)) or type(error).__name__
-        else:
-            raise DownloadError(
-                f"{url} cannot be had ({problem}, {_ATTEMPTS} attempts; what came is kept and continued): "
-                f"check the network and a proxy (https_proxy), or {by_hand}"
-            )
-    if (found := sha256(part)) != remote.sha256:
-        with part.open("rb") as file:
-            page = file.read(200).lstrip().startswith(b"<")
-        part.unlink()  # nothing to continue
-        if begun_before:  # the fault may lie in what an earlier attempt left
-            return fetch(remote, raw_dir, base)
-        what = "a web page instead of the file" if page else f"a file with SHA-256 {found}"
+    files = pooch.create(
+        path=target.parent,
+        base_url=base,
+        registry={target.name: f"sha256:{remote.sha256}"},
+        urls={target.name: url},
+        retry_if_failed=_ATTEMPTS - 1,
+    )
+    bar = sys.stderr.isatty()
+    try:
+        files.fetch(target.name, downloader=pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT))
+    except requests.HTTPError as error:
+        assert error.response is not None
+        status = error.response.status_code
+        raise DownloadError(f"{url} answers status {status}; is it still there? Else {by_hand}") from None
+    except OSError as error:  # of the network: requests' own are such, too
         raise DownloadError(
-            f"{url} gives {what} (wanted {remote.sha256}); a proxy or login page may stand between: {by_hand}"
-        )
-    commit(part, target)
+            f"{url} cannot be had ({error}, {_ATTEMPTS} attempts): check the network and a proxy "
+            f"(https_proxy), or {by_hand}"
+        ) from None
+    except ValueError:  # pooch's word for a wrong checksum
+        raise DownloadError(
+            f"{url} gives another file than the one with SHA-256 {remote.sha256}; a proxy or login page may "
+            f"stand between: {by_hand}"
+        ) from None
     return True
-
-
-def _receive(url: str, part: Path, size: int, bar: tqdm) -> None:
-    """Append what is missing to ``part``; OSError if the connection ends before the answer does."""
-    start = part.stat().st_size if part.exists() else 0
-    if start >= size:  # whole, or nothing that can be continued; the checksum tells
-        return
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-        continued = answer.status == 206 and (answer.headers["Content-Range"] or "").startswith(
-            f"bytes {start}-"
-        )
-        if answer.status == 206 and not continued:
-            raise OSError("another part than the one asked for")
-        start = start if continued else 0  # a server that knows no ranges sends all of it
-        bar.update(start - bar.n)
-        missing = int(answer.headers["Content-Length"] or -1)
-        with part.open("ab" if continued else "wb") as file:
-            # One byte more than wanted is enough to know that it is another file.
-            while missing and file.tell() <= size and (block := answer.read(_BLOCK)):
-                file.write(block)
-                missing -= len(block)
-                bar.update(len(block))
-            if missing > 0 and file.tell() <= size:
-                raise OSError("the connection was cut")
 
 
 def main() -> int:

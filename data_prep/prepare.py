@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from data_prep.disk import in_words
 from data_prep.experts import personas
 from data_prep.experts.client import load_experts
 from data_prep.experts.offline import profile
-from data_prep.files import cache_dir
+from data_prep.files import cache_dir, commit, part_of
 from data_prep.leakage import overlaps, write_overlaps
 from data_prep.prompt import PromptTemplates, load_templates, render
 from data_prep.rows import make_row, write_rows
@@ -134,6 +136,8 @@ def prepare(
 ) -> dict[str, Counter]:
     """Write ``<out_dir>/{train,dev,test}.parquet``, a dialogue at a time: memory does not grow with the data.
 
+    All three get their names once all are written: none stands beside those of another corpus.
+
     Args:
         raw_dir: folder with the corpora.
         out_dir: where the files go.
@@ -152,15 +156,20 @@ def prepare(
     counts: dict[str, Counter] = {}
     # All three at once: a file that is missing is an error before the first is written.
     dialogues = {split: read_corpora(raw_dir, corpora, [split]) for split in SPLITS}
-    for split in SPLITS:
-        counts[split] = Counter()
-        # What is learnt from may be soft; what is measured on stays the corpus's own label.
-        kind = "gold" if split == "test" else labels
-        shown = tqdm(
-            dialogues[split], desc=f"{split} dialogues", leave=False, disable=not sys.stderr.isatty()
-        )
-        made = (row for d in shown for row in dialogue_rows(d, templates, profiles, labels=kind, scope=scope))
-        write_rows(_counted(made, counts[split]), out_dir / f"{split}.parquet")
+    work = part_of(out_dir / "splits")
+    quiet = not sys.stderr.isatty()
+    try:
+        for split in SPLITS:
+            counts[split] = Counter()
+            # What is learnt from may be soft; what is measured on stays the corpus's own label.
+            kind = "gold" if split == "test" else labels
+            shown = tqdm(dialogues[split], desc=f"{split} dialogues", leave=False, disable=quiet)
+            rows = (dialogue_rows(d, templates, profiles, labels=kind, scope=scope) for d in shown)
+            write_rows(_counted(chain.from_iterable(rows), counts[split]), work / f"{split}.parquet")
+        for split in SPLITS:
+            commit(work / f"{split}.parquet", out_dir / f"{split}.parquet")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     return counts
 
 

@@ -29,8 +29,8 @@ def configured(arguments: Sequence[str]) -> DictConfig:
 
     Args:
         arguments: MODEL=... or RUN=..., and overrides. A run keeps its settings, so for RUN they may only
-            change what is scored: ``evaluate``, ``raw_dir``, ``corpora``, ``test_rows``, ``run``, and who
-            writes personas: ``expert``.
+            change what is scored: ``evaluate``, ``raw_dir``, ``corpora``, ``test_rows``, ``run``, who writes
+            personas: ``expert``, and ``data.max_prompt_length``.
 
     Raises:
         ValueError: neither or both are named, the run is none, or its experts are not known here.
@@ -67,7 +67,8 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
     names = {"RAW_DIR": "raw_dir", "NAME": "run.name"}
     rest = [a.partition("=") for a in arguments if not a.startswith("expert=")]
     dotted = [f"{names.get(key, key)}={value}" for key, _, value in rest]
-    free = ("evaluate.", "raw_dir=", "corpora=", "test_rows=", "run.", "expert.")
+    # The length, too: other dialogues than those of the training may have longer utterances.
+    free = ("evaluate.", "raw_dir=", "corpora=", "test_rows=", "run.", "expert.", "data.max_prompt_length=")
     if fixed := [a for a in dotted if not a.startswith(free)]:
         shown = ", ".join(["expert=", *free])
         raise ValueError(f"{fixed[0]}: a run is scored with its own settings; free are {shown}...")

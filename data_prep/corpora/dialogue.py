@@ -67,7 +67,8 @@ MOST_BYTES, MOST_DIGITS, MOST_PEOPLE, MOST_TURNS = 1_000_000, 18, 200, 2_000
 
 
 #: What some files are; the second is what old Macs wrote, and spreadsheets as "CSV (Macintosh)" still do.
-NO_UTF8, BARE_CR = "this is UTF-16, or no text at all", "its line ends are carriage returns alone"
+NO_UTF8 = "this is UTF-16 or UTF-32, or no text at all"
+BARE_CR = "its line ends are carriage returns alone"
 #: First bytes of what people take for text.
 _PACKED = {
     b"\x1f\x8b": "a gzip file",
@@ -91,10 +92,12 @@ def packed(begin: bytes) -> str | None:
 
 
 def utf16(begin: bytes) -> str | None:
-    """What iconv calls the encoding of a file that begins so, if that is UTF-16; None where it is not.
+    """What iconv calls the encoding of a file that begins so, if that is UTF-16 or UTF-32; else None.
 
     Without a mark it is known by a zero byte, which every ASCII character has there and UTF-8 text never.
     """
+    if begin.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     if (place := begin.find(b"\0")) < 0:

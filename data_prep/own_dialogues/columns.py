@@ -72,7 +72,8 @@ def choose_columns(path: Path, line: int, header: Sequence[str], asked: Mapping[
             chosen[role] = found[0]
     if "text" not in chosen:
         problem = f"no column for the text ({', '.join(NAMES['text'])}); there are {shown}"
-        raise DataError(path, line, problem, 'say which one it is, FIELDS="text=<name>"')
+        remedy = 'say which one it is, FIELDS="text=<name>"; where this line is no header, write one above it'
+        raise DataError(path, line, problem, remedy)
     return chosen
 
 

@@ -82,7 +82,7 @@ def look_through(
             lines.append(row.line)
             last = dialogue
     if not keys:
-        raise DataError(path, None, "a header but no utterance", "name a file with dialogues, IN=...")
+        raise DataError(path, None, "no utterance is in it", "name a file with dialogues, IN=...")
     hashes = np.frombuffer(keys, np.int64)
     together = len(np.unique(hashes)) == len(hashes)
     if not together and counted.count > HELD:

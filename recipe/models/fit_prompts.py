@@ -74,7 +74,7 @@ def fit_with(
         if (tokens := lengths([prompt])[0]) > limit:
             raise TooLongError(
                 f"{info['row_id']}: the prompt has {tokens} tokens with its last utterance alone, more than "
-                f"data.max_prompt_length={limit}; raise it"
+                f'data.max_prompt_length={limit}; raise it, ARGS="data.max_prompt_length={tokens}" or more'
             )
         fitted[i] = {**rows[i], "prompt": prompt}
     return fitted, cut

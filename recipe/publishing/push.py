@@ -24,6 +24,7 @@ from recipe.run.files import read_json
 
 if TYPE_CHECKING:  # it takes a while to import
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 #: What the hub itself puts into a new repository.
@@ -77,7 +78,7 @@ def token() -> str:
     """The token of the environment.
 
     Raises:
-        PushError: there is none.
+        PushError: there is none, or what is there is none; what it is stands in no message.
     """
     found = os.environ.get("HF_TOKEN", "").strip()
     if not found:
@@ -85,6 +86,8 @@ def token() -> str:
             "HF_TOKEN is not set: make a token that may write at "
             f"{masked_url(_endpoint())}/settings/tokens, and put it into the environment"
         )
+    if not (found.isascii() and found.isprintable() and " " not in found):
+        raise PushError("HF_TOKEN holds white space or signs that no token has; copy the token again")
     return found
 
 
@@ -236,32 +239,38 @@ def _told(what: str, done: Sequence[str]) -> Iterator[None]:
         raise PushError(f"{error} ({state})") from None
     except HfHubHTTPError as error:
         raise PushError(f"{_why(what, error.response.status_code, error)} ({state})") from None
-    except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, ValueError) as error:
         raise PushError(
             f"{what}: {_line(error)}; check the network (HF_ENDPOINT, https_proxy) and run the same command "
             f"again ({state})"
         ) from None
 
 
-def _why(what: str, status: int, error: Exception) -> str:
+def _why(what: str, status: int, error: HfHubHTTPError) -> str:
     tokens = f"{masked_url(_endpoint())}/settings/tokens"
+    said = f"; the hub says: {_masked(error.server_message)}" if error.server_message else ""
     if status == 401:
         return f"{what}: the hub does not accept HF_TOKEN (401); make a token that may write at {tokens}"
     if status == 403:
         return (
-            f"{what}: HF_TOKEN has no right to write there (403); name a repository of your own, or let the "
-            f"token write to it at {tokens}"
+            f"{what}: HF_TOKEN has no right to write there (403{said}); name a repository of your own, or "
+            f"let the token write to it at {tokens}"
         )
     if status == 409:
         return f"{what} is there already, hidden from HF_TOKEN (409); name another repository"
     if status == 412:
         return f"{what} was changed while this command was at work (412); run it again"
-    return f"{what}: {_line(error)}; run the same command again"
+    return f"{what}: {_line(error)}{said}; run the same command again"
 
 
 def _line(error: Exception) -> str:
     """The first line of a message, without a credential."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _masked(str(error) or type(error).__name__)
+
+
+def _masked(text: str) -> str:
+    """The first line of a text, without a credential."""
+    text = (text.strip().splitlines() or [""])[0]
     if secret := os.environ.get("HF_TOKEN", "").strip():
         text = text.replace(secret, MASK)
     return masked_url(text)

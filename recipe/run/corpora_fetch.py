@@ -40,6 +40,7 @@ def fetch_corpora(config: Any) -> None:
 
 
 def _is_other(corpus: Path) -> bool:
-    """Whether somebody has put other files there than those that are fetched."""
+    """Whether somebody has put other files there than those that are fetched, whole or begun."""
     ours = {Path(remote.target).name for remote in FILES}
-    return corpus.is_dir() and any(p.name.removesuffix(".part") not in ours for p in corpus.iterdir())
+    # What pooch is fetching has a name of `tempfile`'s.
+    return corpus.is_dir() and any(p.name not in ours and p.suffix for p in corpus.iterdir())

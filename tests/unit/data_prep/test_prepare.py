@@ -252,6 +252,18 @@ def test_a_missing_file_is_an_error_before_anything_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_splits_get_their_names_together(tmp_path):
+    raw_dir = write_meld(tmp_path / "raw", ["Hi,Ann,joy,0,0\n"])
+    prepare(raw_dir, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    (raw_dir / "meld/train_sent_emo.csv").write_text(HEADER + "Oh no,Bob,fear,0,0\n")
+    (raw_dir / "meld/test_sent_emo.csv").write_text(HEADER + "Hi,Ann,bliss,0,0\n")
+    with pytest.raises(DataError, match="bliss"):
+        prepare(raw_dir, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert set(before) == {"train.parquet", "dev.parquet", "test.parquet"}
+
+
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device", str(tmp_path / "train.parquet"))

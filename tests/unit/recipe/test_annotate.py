@@ -243,7 +243,9 @@ def test_a_run_s_checkpoint_is_asked_with_its_own_settings(run):
     with pytest.raises(ValueError, match="no checkpoint 'rl'; choose one of cold"):
         checkpoint.configured(None, f"{run}:rl", [])
     with pytest.raises(ValueError, match="a run is scored with its own settings"):
-        checkpoint.configured(None, str(run), ["data.max_prompt_length=9"])
+        checkpoint.configured(None, str(run), ["data.max_response_length=9"])
+    longer, *_ = checkpoint.configured(None, str(run), ["data.max_prompt_length=600"])
+    assert longer.data.max_prompt_length == 600
     for model, name in ((None, None), ("SmolLM2-135M", str(run))):
         with pytest.raises(ValueError, match="name one: make annotate MODEL=... or make annotate RUN="):
             checkpoint.configured(model, name, [])

@@ -338,9 +338,9 @@ def test_other_content_is_never_written_over(run, command, server, there, told):
     [
         ("wrong-token", "me/emo", "the hub does not accept HF_TOKEN (401)"),
         ("reading", "me/emo", "may only read"),
-        (TOKEN, "you/emo", "HF_TOKEN has no right to write there (403); name a repository of your own"),
-        (TOKEN, "you/open", "HF_TOKEN has no right to write there (403)"),
-        (TOKEN, "you/closed", "(403)"),
+        (TOKEN, "you/emo", "no right to write there (403; the hub says: no rights in this namespace); name"),
+        (TOKEN, "you/open", "HF_TOKEN has no right to write there (403; the hub says: no rights"),
+        (TOKEN, "you/closed", "(403; "),
     ],
 )
 def test_a_token_without_rights_pushes_nothing(run, command, server, monkeypatch, token, repo, told):
@@ -352,6 +352,21 @@ def test_a_token_without_rights_pushes_nothing(run, command, server, monkeypatch
     line = command("fine", "--repo", repo, "--dataset", "me/emo-b", "--push", status=1)
     assert told in line and "nothing is pushed" in line and token not in line
     assert all(len(commits) == 1 for commits in server.repos.values())
+
+
+@pytest.mark.parametrize("token", ["right\nsecret", "right secret", "s\xe9cret", "s\x7fecret"])
+def test_what_can_be_no_token_is_not_shown(run, command, server, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    line = command("fine", "--repo", "me/emo", "--push", status=1)
+    assert "HF_TOKEN holds white space or signs that no token has" in line and "cret" not in line
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("address", ["http://host:port", "localhost:99", "nonsense"])
+def test_an_address_that_is_none_is_one_line(run, command, server, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    line = command("fine", "--repo", "me/emo", "--push", status=1)
+    assert "HF_ENDPOINT" in line and "nothing is pushed" in line
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def test_a_run_is_scored_with_its_own_settings(run):
     assert (config.evaluate.of, config.evaluate.samples, config.run.name) == (str(run), 8, "again")
 
 
+def test_longer_utterances_than_those_of_the_training_can_be_asked_about(run):
+    asked = [f"RUN={run}", "evaluate.stages=[cold]"]
+    longer = configured(asked).data.max_prompt_length + 100
+    assert configured([*asked, f"data.max_prompt_length={longer}"]).data.max_prompt_length == longer
+
+
 def test_a_run_of_before_there_were_other_wordings_can_be_asked_in_them(run):
     config = OmegaConf.load(run / "config.yaml")
     del config.evaluate.paraphrases
@@ -79,8 +85,8 @@ def test_what_cannot_be_scored(arguments, said):
 
 
 def test_a_run_s_settings_are_not_changed_and_its_checkpoints_are_there(run):
-    with pytest.raises(ValueError, match="data.max_prompt_length=9: a run is scored with its own settings"):
-        configured([f"RUN={run}", "data.max_prompt_length=9"])
+    with pytest.raises(ValueError, match="data.max_response_length=9: a run is scored with its own settings"):
+        configured([f"RUN={run}", "data.max_response_length=9"])
     with pytest.raises(ValueError, match="no checkpoint rl_1, retrained_1, rl_2, retrained_2 yet"):
         configured([f"RUN={run}"])
     with pytest.raises(ValueError, match="evaluate.sample: .*; see conf/self_emo.yaml"):

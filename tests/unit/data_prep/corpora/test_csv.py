@@ -249,7 +249,7 @@ def test_utf_16_is_told_and_the_remedy_makes_the_file_readable(tmp_path, encodin
     content = MELD_HEADER + "1,Ça va,Ada,joy,positive,0,0\n"
     with pytest.raises(DataError) as caught:
         read_meld(tmp_path, begin + content.encode(encoding))
-    assert_error(caught.value, "train_sent_emo.csv", 1, "this is UTF-16, or no text at all")
+    assert_error(caught.value, "train_sent_emo.csv", 1, "this is UTF-16 or UTF-32, or no text at all")
     asked = re.search(r"iconv -f (\S+) -t utf-8 FILE > NEW_FILE\.$", str(caught.value))
     assert asked
     encoded = begin + content.encode(encoding)

@@ -44,7 +44,7 @@ def test_what_is_missing_is_fetched_once_and_said(tmp_path, fetched, capsys):
     fetch_corpora(run)
     assert len(fetched) == 6 and capsys.readouterr().out == ""
     (tmp_path / "raw/meld/dev_sent_emo.csv").unlink()
-    (tmp_path / "raw/meld/dev_sent_emo.csv.part").touch()
+    (tmp_path / "raw/meld/tmpa1b2c3d4").touch()  # a download that was killed
     fetch_corpora(run)
     assert fetched[6:] == ["meld/dev_sent_emo.csv"]
 
