@@ -38,8 +38,8 @@ def command(arguments: Sequence[str], name: str) -> list[str]:
     """The run, as `recipe.main` is told of it; the user's own overrides come last."""
     model = next((a for a in arguments if a.startswith("MODEL=")), "MODEL=SmolLM2-135M")
     rest = [a for a in arguments if not a.startswith("MODEL=")]
-    # smoke_llm's rates are meant for whole weights: with 3e-4 adapters have not learnt the form in four epochs,
-    # with 3e-3 they give the same answer to everyone.
+    # smoke_llm's rates are meant for whole weights: with 3e-4 adapters have not learnt the form in four
+    # epochs, with 3e-3 they give the same answer to everyone.
     adapters = [
         "sft.optim.lr=1e-3", "sft.trainer.total_epochs=8", "actor_rollout_ref.actor.optim.lr=1e-4",
     ]  # fmt: skip
