@@ -20,6 +20,8 @@ from rewards.labels import corpus_labels, heaviest
 
 #: Stands for an answer without `my_emotions` of the corpus: it counts as wrong.
 NONE = "(none)"
+#: What corpora call it when nothing is felt.
+_NO_FEELING = ("neutral", "no emotion")
 
 
 def real_next_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -77,8 +79,8 @@ def understanding(
 
     Returns:
         corpus -> ``n`` answers with a known next utterance; shares that are right: ``mine`` (the heaviest
-        of `my_emotions`), ``neutral`` (always the corpus's neutral), ``copied`` (the recognised emotion
-        once more); ``macro_f1`` of mine and ``copied_macro_f1``, over all labels of the corpus; ``gain``, an
+        of `my_emotions`), ``neutral`` (always the corpus's neutral, or, where it has none, what is felt most
+        often), ``copied`` (the recognised emotion once more); ``macro_f1`` of mine and ``copied_macro_f1``, over all labels of the corpus; ``gain``, an
         `Estimate` of mine minus the better baseline, over dialogues. A broken answer counts as wrong,
         and so do `my_emotions` without a label of the corpus. Corpora without such an answer are left out.
     """
@@ -88,7 +90,7 @@ def understanding(
         part = [r for r in records if r["corpus"] == corpus and r["row_id"] in truth]
         labels = corpus_labels(corpus)
         gold = [truth[r["row_id"]] for r in part]
-        neutral = next(label for label in labels if label.casefold() == "neutral")
+        neutral = _neutral(labels, gold)
         said = {
             "mine": [own_emotion(r, labels) or NONE for r in part],
             "neutral": [neutral] * len(part),
@@ -113,6 +115,11 @@ def understanding(
             "gain": gain,
         }
     return table
+
+
+def _neutral(labels: Sequence[str], gold: Sequence[str]) -> str:
+    named = [label for label in labels if label.casefold() in _NO_FEELING]
+    return named[0] if named else max(labels, key=gold.count)
 
 
 def own_emotion(record: Mapping[str, Any], labels: Sequence[str]) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 from data_prep.corpora import read_corpora
 from data_prep.prepare import dialogue_rows
 from data_prep.prompt import load_templates
+from recipe.evaluation import next_turn
 from recipe.evaluation.next_turn import real_next_labels, understanding
 from tests.unit.samples import SAMPLES
 
@@ -101,3 +102,18 @@ def test_my_emotions_against_the_real_next_utterance(dialogue):
     assert found["macro_f1"] == pytest.approx((1 + 2 / 3) / 7)
     assert found["copied_macro_f1"] == pytest.approx(1 / 7)
     assert understanding(dialogue, records[4:]) == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "always"),
+    [
+        (("no emotion", "anger", "fear", "disgust"), 0.0),  # DailyDialog's word for it
+        (("anger", "fear", "disgust"), 0.5),  # none: disgust, which is felt most often
+        (("fear", "anger", "disgust", "Neutral"), 0.0),
+    ],
+)
+def test_a_corpus_without_the_word_neutral(dialogue, monkeypatch, labels, always):
+    monkeypatch.setattr(next_turn, "corpus_labels", lambda _: labels)
+    records = [record(f"r{i}", {"fear": 1.0}, "anger") for i in range(4)]  # truth: fear, anger, disgust twice
+    (found,) = understanding(dialogue, records).values()
+    assert (found["neutral"], found["mine"], found["copied"]) == (always, 0.25, 0.25)
