@@ -78,11 +78,12 @@ def understanding(
         records: a checkpoint's answers to (some of) them, of `recipe.evaluation.answers.score_answers`.
 
     Returns:
-        corpus -> ``n`` answers with a known next utterance; shares that are right: ``mine`` (the heaviest
-        of `my_emotions`), ``neutral`` (always the corpus's neutral, or, where it has none, what is felt most
-        often), ``copied`` (the recognised emotion once more); ``macro_f1`` of mine and ``copied_macro_f1``, over all labels of the corpus; ``gain``, an
-        `Estimate` of mine minus the better baseline, over dialogues. A broken answer counts as wrong,
-        and so do `my_emotions` without a label of the corpus. Corpora without such an answer are left out.
+        corpus -> ``n`` answers with a known next utterance; shares that are right: ``mine`` (the heaviest of
+        `my_emotions`), ``neutral`` (always the corpus's neutral, or, where it has none, what is felt most
+        often), ``copied`` (the recognised emotion once more); ``macro_f1`` of mine and ``copied_macro_f1``,
+        over all labels of the corpus; ``gain``, an `Estimate` of mine minus the better baseline, over
+        dialogues. A broken answer counts as wrong, and so do `my_emotions` without a label of the corpus.
+        Corpora without such an answer are left out.
     """
     truth = {row_id: gold_label(later) for row_id, later in _real_next_rows(rows).items()}
     table = {}
