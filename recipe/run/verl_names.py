@@ -34,13 +34,13 @@ def name_faults(config: DictConfig, sft: DictConfig) -> Iterator[str]:
         config: the run's.
         sft: veRL's SFT configuration with the run's settings on it.
     """
-    from verl.trainer.ppo import core_algos
-
     role = config.actor_rollout_ref
-    yield from _estimator(config.algorithm.adv_estimator)
+    plug_ins = role.model.get("external_lib") or []
+    plug_ins = [plug_ins] if isinstance(plug_ins, str) else plug_ins
+    yield from _modules("actor_rollout_ref.model.external_lib", plug_ins)
+    if not plug_ins:  # what they register is known in the workers alone
+        yield from _registered(config)
     yield from _loggers(config.trainer.logger)
-    yield from _found("actor_rollout_ref.actor.policy_loss.loss_mode", role.actor.policy_loss.loss_mode,
-                      core_algos.get_policy_loss_fn)  # fmt: skip
     yield from _kl(role.actor)
     yield from _optimizer("actor_rollout_ref.actor.optim", role.actor.optim)
     yield from _optimizer("sft.optim", sft.optim)
@@ -51,6 +51,17 @@ def name_faults(config: DictConfig, sft: DictConfig) -> Iterator[str]:
     yield from _one_of("actor_rollout_ref.rollout.name", role.rollout.name, ("vllm",))
     yield from _reward(config)
     yield from _modules("run.preload", config.run.preload)
+
+
+def _registered(config: DictConfig) -> Iterator[str]:
+    """What veRL's registries do not hold."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, get_policy_loss_fn
+
+    name = config.algorithm.adv_estimator
+    if name not in (known := sorted({*ADV_ESTIMATOR_REGISTRY, *_OUR_ESTIMATORS})):
+        yield f"algorithm.adv_estimator={shown(name)} is none of its values; choose {' or '.join(known)}"
+    mode = config.actor_rollout_ref.actor.policy_loss.loss_mode
+    yield from _found("actor_rollout_ref.actor.policy_loss.loss_mode", mode, get_policy_loss_fn)
 
 
 def _found(name: str, value: Any, find: Callable[[Any], Any]) -> Iterator[str]:
@@ -65,14 +76,6 @@ def _found(name: str, value: Any, find: Callable[[Any], Any]) -> Iterator[str]:
 def _one_of(name: str, value: Any, known: tuple[str, ...]) -> Iterator[str]:
     if value not in known:
         yield f"{name}={shown(value)} is none of its values; choose {' or '.join(known)}"
-
-
-def _estimator(name: Any) -> Iterator[str]:
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
-
-    if name not in ADV_ESTIMATOR_REGISTRY and name not in _OUR_ESTIMATORS:
-        known = sorted({*ADV_ESTIMATOR_REGISTRY, *_OUR_ESTIMATORS})
-        yield f"algorithm.adv_estimator={shown(name)} is none of its values; choose {' or '.join(known)}"
 
 
 def _loggers(names: Any) -> Iterator[str]:

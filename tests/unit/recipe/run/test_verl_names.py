@@ -58,6 +58,14 @@ def test_a_name_that_is_not_there(override, words):
         assert word in found[0]
 
 
+def test_what_a_plug_in_registers_is_known_in_the_workers_alone():
+    names = (f"{ACTOR}.policy_loss.loss_mode=recorded", "algorithm.adv_estimator=mine")
+    assert len(faults(*names)) == 2
+    assert faults(*names, "++actor_rollout_ref.model.external_lib=tests.unit.samples") == []
+    (found,) = faults("++actor_rollout_ref.model.external_lib=no_such_module")
+    assert "external_lib" in found and "no_such_module" in found
+
+
 def test_modules_are_looked_for_and_not_imported():
     # In another process: here they may have been imported by another test.
     code = """
