@@ -92,3 +92,33 @@ def test_a_local_stage_listens_on_this_machine_alone(monkeypatch):
     assert done.returncode == 0, done.stderr[-2000:]
     found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("listens")]
     assert len(found) > 8 and {address for address, _ in found} <= {"127.0.0.1", "::ffff:127.0.0.1"}, found
+
+
+PRIORITY = """
+import os, sys, ray
+from omegaconf import OmegaConf
+from recipe.on_verl.ray_session import connected
+from recipe.run.shortcuts import CONF
+
+config = OmegaConf.create(
+    {
+        "env": OmegaConf.load(CONF / "hardware/cpu.yaml").env, "run": {"patience": 30},
+        "cluster": {"num_cpus": 13, "num_gpus": 1}, "trainer": {"nnodes": 1, "n_gpus_per_node": 1},
+    }
+)
+os.environ.update(config.env)  # as a stage does
+with connected(config):
+    worker = ray.remote(lambda: os.getpriority(os.PRIO_PROCESS, 0))
+    print("priorities", os.getpriority(os.PRIO_PROCESS, 0), ray.get(worker.remote()))
+"""
+
+
+def test_workers_on_a_cpu_have_the_priority_of_what_is_no_worker(monkeypatch):
+    # Else vLLM's engine, which Ray does not start, takes the cores from those that feed it.
+    for name in ("RAY_ADDRESS", "RAY_worker_niceness"):
+        monkeypatch.delenv(name, raising=False)
+    done = subprocess.run([sys.executable, "-c", PRIORITY], capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("priorities")]
+    mine, theirs = line.split()[1:]
+    assert mine == theirs
