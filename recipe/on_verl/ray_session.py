@@ -24,6 +24,7 @@ from recipe.run.process import WORKER_LOST, shown_variables
 from recipe.run.ray_nodes import ClusterError, check_reachable, version_mismatch, wait_for
 
 _WATCH_INTERVAL = 5.0  # seconds
+_TOO_SLOW = "Ray's node did not come up in the time that Ray gives it: this machine is busy with other work"
 
 
 @contextmanager
@@ -37,6 +38,8 @@ def connected(config: Any) -> Iterator[None]:
 
     Raises:
         ClusterError: veRL would wait for ever for a cluster like this one.
+        SystemExit: with `WORKER_LOST`, where another try may go better: a worker was lost, or a local
+            cluster was too slow to start.
     """
     environment = shown_variables(config)
     runtime_env = get_ppo_ray_runtime_env(config)
@@ -45,11 +48,11 @@ def connected(config: Any) -> Iterator[None]:
     loggers = ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "WANDB_DIR", "WANDB_MODE")
     runtime_env["env_vars"] |= {name: os.environ[name] for name in loggers if name in os.environ}
     local: dict[str, Any] = {}
-    address = os.environ.get("RAY_ADDRESS")
+    address, warm_python = os.environ.get("RAY_ADDRESS"), os.environ.get(warm.VARIABLE)
     if not address:
         # "local": else Ray would join a cluster that somebody has started on this machine.
         local = plain(config.cluster) | {"include_dashboard": False, "address": "local"}
-        if warm_python := os.environ.get(warm.VARIABLE):
+        if warm_python:
             runtime_env["py_executable"] = shlex.quote(warm_python)
     else:
         check_reachable(address)
@@ -60,11 +63,18 @@ def connected(config: Any) -> Iterator[None]:
                 flush=True,
             )
     try:
-        ray.init(runtime_env=runtime_env, log_to_driver=True, **local)
+        with _python(None if address else warm_python):
+            ray.init(runtime_env=runtime_env, log_to_driver=True, **local)
     except RuntimeError as error:
         if mismatch := version_mismatch(str(error)):
             raise ClusterError(mismatch) from None
         raise
+    except Exception as error:  # Ray has no class for it
+        if address or "timed out during startup" not in str(error):
+            raise
+        traceback.print_exc()
+        print(f"error: {_TOO_SLOW}", file=sys.stderr, flush=True)
+        sys.exit(WORKER_LOST)  # a second start finds the machine as it is then
     done = threading.Event()
     try:
         wait_for(config.trainer.nnodes, config.trainer.n_gpus_per_node, config.run.patience)
@@ -77,6 +87,21 @@ def connected(config: Any) -> Iterator[None]:
     finally:
         done.set()
         ray.shutdown()
+
+
+@contextmanager
+def _python(executable: str | None) -> Iterator[None]:
+    """Have Ray start what a node consists of (agents, monitors, its workers' first step) with ``executable``.
+
+    As new interpreters they import for 9 s on two idle cores, and for longer than the 15 s after which
+    Ray's node gives itself up on busy ones (https://github.com/ray-project/ray/issues/65983).
+    """
+    before = sys.executable
+    sys.executable = executable or before
+    try:
+        yield
+    finally:
+        sys.executable = before
 
 
 def _watch(done: threading.Event) -> None:

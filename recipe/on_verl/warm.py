@@ -33,9 +33,10 @@ from pathlib import Path
 #: Where a process finds the executable; vLLM's server starts its engine with it.
 VARIABLE = "SELF_EMO_WARM_PYTHON"
 _CLIENT = Path(__file__).with_name("warm_client.py")
-#: What Ray's workers read from their environment once, when Ray is imported: the driver's job, which is a
-#: local cluster's first, and the process without which a worker ends, which is here the driver.
-_OF_A_WORKER = {"RAY_JOB_ID": "01000000"}
+#: What Ray's processes read from their environment once, when Ray is imported: the driver's job, which is a
+#: local cluster's first; that an agent ends with the pipe to its node, whose child it is not here; and
+#: (RAY_RAYLET_PID) the process without which a worker ends, which is here the driver.
+_OF_RAY = {"RAY_JOB_ID": "01000000", "RAY_enable_pipe_based_agent_to_parent_health_check": "1"}
 _forked = False  # this process is a fork of a server, so the modules are there
 _HIGH = 512  # descriptors that were received wait above, until those below are free
 
@@ -58,10 +59,10 @@ def forking(modules: Sequence[str], last: int = signal.SIGKILL) -> Iterator[Path
     if not _forked:
         if "ray" in sys.modules:
             raise RuntimeError("Ray was imported before its workers' environment was there")
-        os.environ |= _OF_A_WORKER | {"RAY_RAYLET_PID": str(os.getpid())}
+        os.environ |= _OF_RAY | {"RAY_RAYLET_PID": str(os.getpid())}
         for name in modules:
             importlib.import_module(name)
-        for name in (*_OF_A_WORKER, "RAY_RAYLET_PID"):
+        for name in (*_OF_RAY, "RAY_RAYLET_PID"):
             del os.environ[name]
     # Not a TemporaryDirectory: the forks run this process's exit handlers, and would remove it.
     folder = Path(tempfile.mkdtemp(prefix="self-emo-"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 CODE = """
 import ray
@@ -122,3 +123,43 @@ def test_workers_on_a_cpu_have_the_priority_of_what_is_no_worker(monkeypatch):
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("priorities")]
     mine, theirs = line.split()[1:]
     assert mine == theirs
+
+
+WARM = """
+import psutil, sys, time
+from omegaconf import OmegaConf
+from recipe.on_verl import warm
+
+config = OmegaConf.load("conf/hardware/cpu.yaml")
+with warm.forking([name for name in config.run.preload if name.startswith("ray.")]):
+    import ray
+    from recipe.on_verl.ray_session import connected
+
+    def helpers():
+        commands = [" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)]
+        commands = [c for c in commands if "/raylet/raylet " not in c]  # whose arguments name its agents
+        names = ("agent.py", "dashboard.py", "log_monitor.py", "monitor.py", "main.py")
+        return {n: [c for c in commands if f"/{n} " in c] for n in names}
+
+    config.run.patience, config.trainer.nnodes = 30, 1
+    with connected(config):
+        assert ray.get(ray.remote(lambda: 2).remote()) == 2
+        time.sleep(4)  # an agent that misses its node ends after 2 s, and the node with it
+        assert ray.get(ray.remote(lambda: 3).remote()) == 3
+        for name, commands in helpers().items():
+            print(name, all("warm_client.py" in command for command in commands), len(commands), flush=True)
+    time.sleep(2)
+    print("left", sum(len(commands) for commands in helpers().values()), sys.executable, flush=True)
+"""
+
+
+def test_a_node_of_ray_starts_as_forks_of_a_warm_process():
+    environment = os.environ | {"VERL_PLATFORM": "cpu", "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", WARM], capture_output=True, text=True, timeout=150, env=environment, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name in ("agent.py", "dashboard.py", "log_monitor.py", "monitor.py", "main.py"):
+        assert f"{name} True 1" in done.stdout
+    assert f"left 0 {sys.executable}" in done.stdout

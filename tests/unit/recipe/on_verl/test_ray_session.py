@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import pytest
@@ -134,6 +135,29 @@ def test_other_errors_of_ray_are_left_alone(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     with pytest.raises(RuntimeError, match="something else"), cluster.connected(OmegaConf.create({})):
         pass
+
+
+def test_a_local_cluster_that_a_busy_machine_starts_too_slowly_gets_another_try(monkeypatch, capsys):
+    import ray
+    from ray._private import node
+
+    from recipe.on_verl import ray_session as cluster
+    from recipe.run.process import WORKER_LOST
+
+    said = "The current node timed out during startup. This could happen because ..."
+    assert said[:41] in inspect.getsource(node.Node)  # Ray's own words
+
+    def init(**_):
+        raise Exception(said)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(cluster, "get_ppo_ray_runtime_env", lambda config: {"env_vars": {}})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config = OmegaConf.create({"cluster": {"num_cpus": 4}})
+    with pytest.raises(SystemExit) as ended, cluster.connected(config):
+        raise AssertionError("connected")
+    assert ended.value.code == WORKER_LOST
+    assert "busy with other work" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_error_of_ray_in_one_line():
