@@ -17,17 +17,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from data_prep.disk import in_words
 from data_prep.masking import is_secret, masked_words
-from recipe.run.flatten import flatten
+from recipe.run.flatten import flatten, plain
 from recipe.run.shortcuts import CONF, expand
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="self_emo")
 def _train(config: DictConfig) -> None:
-    from recipe.run.preflight import PreflightError, check, discard_empty
-    from recipe.run.process import StageError
+    from recipe.run import warm_start
+    from recipe.run.preflight import PreflightError, check, check_types, discard_empty
+    from recipe.run.process import StageError, environment
 
     folder = None
     try:
+        check_types(config)
+        warm_start.begin(plain(config), environment())  # its imports take as long as the rest of the check
         folder = check(config)
         from recipe import flywheel
         from recipe.pages.report import print_results

@@ -92,6 +92,7 @@ def forking(modules: Sequence[str], last: int = signal.SIGKILL) -> Iterator[Path
 
 def _serve(listening: socket.socket, owner: socket.socket, last: int) -> None:
     """Fork for whoever asks, until the owner is gone; never returns to its caller."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     wake, woken = socket.socketpair()
     woken.setblocking(False)
     signal.set_wakeup_fd(woken.fileno())
@@ -222,6 +223,7 @@ def main() -> None:
     """`python -m recipe.on_verl.warm <module> ...`: name the executable in a line, serve until stdin ends."""
     line = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what is printed by imports
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # also in the midst of imports
     with forking(sys.argv[1:], last=signal.SIGTERM) as executable:
         print(executable, file=line, flush=True)
         sys.stdin.read()

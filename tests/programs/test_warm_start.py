@@ -48,7 +48,7 @@ def stage(tmp_path, monkeypatch):
         return [python, "-m", "recipe.run.supervise", "--fork", "--", *asked]
 
     yield command
-    warm_start._end()
+    warm_start.end()
 
 
 def processes(folder: Path) -> list[psutil.Process]:
@@ -145,7 +145,7 @@ def test_one_process_serves_until_the_environment_is_another():
         [second, "-c", "import os; print(os.environ['WORD'])"], capture_output=True, text=True
     )
     assert "KeyError" in printed.stderr  # a fork has the environment of who asks
-    warm_start._end()
+    warm_start.end()
     assert not Path(second).exists()
 
 

@@ -30,9 +30,10 @@ def apply() -> None:
     accept_gloo_named_twice()
     offload_without_pinning()
     bind_stores()
-    from recipe.on_verl.platforms import cpu_engine  # imports veRL's engines, so after all shims
+    if os.environ.get("VERL_ENGINE_DEVICE") == "cpu":  # of a stage: who only checks settings needs no engine
+        from recipe.on_verl.platforms import cpu_engine  # imports veRL's engines, so after all shims
 
-    cpu_engine.install()
+        cpu_engine.install()
 
 
 class _Device(ModuleType):

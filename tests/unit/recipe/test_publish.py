@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import re
 import shutil
 import sys
@@ -55,6 +57,8 @@ def server(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    for handler in logging.getLogger("huggingface_hub").handlers:  # of the test in which it was imported
+        monkeypatch.setattr(handler, "stream", io.StringIO())
     yield server
     server.close()
 

@@ -23,7 +23,13 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import sft_loss
 
 from recipe.on_verl.platforms import shared_prompts
-from recipe.on_verl.platforms.cpu_engine import CountedTokens, CpuEngine, labels_of, number_of_parts
+from recipe.on_verl.platforms.cpu_engine import (
+    CountedTokens,
+    CpuEngine,
+    install,
+    labels_of,
+    number_of_parts,
+)
 from recipe.on_verl.platforms.shared_prompts import IGNORED, Row
 
 VOCABULARY = 61
@@ -59,6 +65,7 @@ def write_model(where, tied):
 
 
 def made(engine, where, fused):
+    install()  # as in the processes of a stage
     model = HFModelConfig(
         path=str(where), load_tokenizer=False, use_remove_padding=False, enable_gradient_checkpointing=False,
         override_config={"attn_implementation": "sdpa"}, use_fused_kernels=fused,
