@@ -137,6 +137,8 @@ def _in_words(fault: Any, prefix: str, known: list[str]) -> str:
         return f"{name} {fault['msg']}"
     if kind == "setting":
         return f"{name}={shown(given)} {fault['msg']}"
+    if kind == "tuple_type":
+        return f"{name}={shown(given)} must be a list of settings by name, such as [{{a: 1}}]"
     return f"{name}={shown(given)} must be settings by name, such as {{a: 1}}"
 
 

@@ -14,10 +14,11 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from data_prep.masking import masked_url
-from data_prep.setting_types import Count, faults, number, one_of, whole
+from data_prep.setting_types import Count, Text, faults, number, one_of, whole
 
 _STRICT = ConfigDict(extra="forbid")
 _ADDRESS = re.compile(r"https?://[!-~]+", re.ASCII)
+_TAILS = ("/chat/completions", "/completions", "/responses")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -33,13 +34,51 @@ def _variable(value: Any) -> str:
 
 
 def _address(value: Any) -> str:
+    if fault := _fault_of_address(value):
+        raise PydanticCustomError("secret", fault)  # it may hold a user's password
+    return value
+
+
+def _fault_of_address(value: Any) -> str | None:
+    """Why the client could ask nothing there."""
+    import httpx  # the client's
+
     if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
-        wanted = "must be an address that begins with http:// or https://, without white space"
-        raise PydanticCustomError("secret", wanted)  # it may hold a user's password
+        return "must be an address that begins with http:// or https://, without white space"
+    if value.count("://") > 1:
+        return "must be one address; every expert of expert.endpoints has its own"
+    try:
+        url = httpx.URL(value)
+    except (httpx.InvalidURL, ValueError):
+        return "is no address that can be asked: its host or its port is wrong"
+    if "\\" in value:
+        return "has a backslash in it"
+    if not url.host:
+        return "names no host, as http://localhost:8000/v1 does"
+    if url.port is not None and not 0 < url.port < 65_536:
+        return "has a port that no host has"
+    if url.query or url.fragment or value.endswith(("?", "#")):
+        return "must end with its path: what follows ? or # cannot be kept behind it"
+    for tail in _TAILS:
+        if url.path.rstrip("/").endswith(tail):
+            return f"goes up to its version (.../v1), without {tail}, which is added"
+    return None
+
+
+def _plain_text(value: Any) -> Any:
+    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
+        raise PydanticCustomError("setting", "has white space or line ends around it or in it")
+    return value
+
+
+def _short(value: str) -> str:
+    if len(value.encode()) > 60:
+        raise PydanticCustomError("setting", "is too long for a file of verdicts; 60 bytes at most")
     return value
 
 
 Price = Annotated[float, number(0)]
+_Text = Annotated[Text, AfterValidator(_plain_text)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -47,7 +86,7 @@ class Endpoint:
     """One expert.
 
     Attributes:
-        name: for people and for the cache.
+        name: for people and for the files of its verdicts.
         base_url: of the OpenAI-compatible interface, up to and including its version.
         model: as the endpoint calls it.
         key: name of the environment variable that holds the key; None where none is needed.
@@ -55,9 +94,9 @@ class Endpoint:
         limit_name: what the endpoint calls the most tokens of an answer.
     """
 
-    name: str
+    name: Annotated[_Text, AfterValidator(_short)]
     base_url: Annotated[str, PlainValidator(_address)]
-    model: str
+    model: _Text
     key: Annotated[str, PlainValidator(_variable)] | None = None
     prompt_price: Price = 0.0
     answer_price: Price = 0.0

@@ -17,14 +17,13 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from data_prep.disk import in_words
 from data_prep.experts.client import ExpertError, Settings, ask_all, load_experts
 from data_prep.files import cache_dir, write_json, write_text
 from recipe.evaluation.judge_pairs import find_pairs, full_names
 from recipe.evaluation.verdicts import requests, summarise, verdicts
-from recipe.run.files import run_folder
+from recipe.run.files import run_folder, verdicts_name
 
 _COLUMNS = (
     ("a", 12, ".2f"),
@@ -71,7 +70,7 @@ def judge(folder: Path, a: str, b: str, settings: Settings, most: int | None = N
         path = write_text(target / "rejects.jsonl", lines)
         raise ValueError(f"no verdict can be used; what was said instead: {path}")
     for name, answers in got.items():
-        answers.write(target / f"verdicts-{quote(name, safe='')}", judges[name])
+        answers.write(target / verdicts_name(name), judges[name])
     shown = ("persona", "context", "label", "a", "b")
     write_json(target / "pairs.json", {p.row_id: {name: getattr(p, name) for name in shown} for p in pairs})
     summary = {"a": a, "b": b, "pairs": len(pairs), "left_out": left_out, "set_aside": set_aside}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recipe.pages.rollout_browser import split_answer
-from recipe.run.files import read_json
+from recipe.run.files import read_json, verdicts_name
 
 #: So many pairs of a comparison go onto the page, evenly spread over all that were judged.
 EXAMPLES = 10
@@ -27,7 +27,8 @@ def judged(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     for path in sorted(folder.glob("judge/*/summary.json")):
         try:
             summary = read_json(path, remedy=_REMEDY)
-            shown.append(summary | _examples(path.parent, summary))
+            aside = {j: v | {"file": verdicts_name(j)} for j, v in summary.get("set_aside", {}).items()}
+            shown.append(summary | {"set_aside": aside} | _examples(path.parent, summary))
         except ValueError as error:
             problems.append(str(error))
     return shown, problems
@@ -36,7 +37,7 @@ def judged(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _examples(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
     pairs = read_json(folder / "pairs.json", {}, remedy=_REMEDY)
     judges = next(iter(summary["aspects"].values()))["judges"]
-    verdicts = {j: read_json(folder / f"verdicts-{j}.json", {}, remedy=_REMEDY) for j in judges}
+    verdicts = {j: read_json(folder / f"{verdicts_name(j)}.json", {}, remedy=_REMEDY) for j in judges}
     known = [row_id for row_id in pairs if any(row_id in found for found in verdicts.values())]
     places = sorted({round(x) for x in np.linspace(0, len(known) - 1, min(EXAMPLES, len(known)))})
     examples = [

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import yaml
@@ -233,3 +234,8 @@ def read_buffers(folder: Path) -> dict[str, list[dict[str, Any]]]:
         f"iter_{k}": pq.read_table(path, columns=columns).to_pylist()
         for k, path in in_iterations(folder, "buffer/buffer.parquet")
     }
+
+
+def verdicts_name(judge: str) -> str:
+    """What the files of a judge's verdicts are called, whatever the judge is."""
+    return f"verdicts-{quote(judge, safe='')}"

@@ -149,6 +149,35 @@ def test_one_process_serves_until_the_environment_is_another():
     assert not Path(second).exists()
 
 
+def test_what_was_begun_early_serves_the_stages_and_says_what_its_imports_print(tmp_path, monkeypatch):
+    (tmp_path / "speaker.py").write_text("import sys; print('spoken', file=sys.stderr)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    settings = {"run": {"preload": ["speaker"]}}
+    begun = warm_start.begin(settings, environment())
+    assert begun and warm_start.begin(settings, environment()) is begun
+    logs = [tmp_path / "first", tmp_path / "second"]
+    for log in logs:
+        with log.open("wb") as file:
+            assert warm_start.python(settings, environment(), file) == begun.executable
+    assert [log.read_text() for log in logs] == ["spoken\n", ""]
+    warm_start.end()
+    assert begun.process.returncode == 0 and not Path(begun.executable).parent.exists()
+
+
+def test_what_nobody_has_asked_for_yet_is_ended_in_the_midst_of_its_imports(tmp_path, monkeypatch):
+    (tmp_path / "sleeper.py").write_text(
+        f"import pathlib, time; pathlib.Path({str(tmp_path / 'here')!r}).touch(); time.sleep(600)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    begun = warm_start.begin({"run": {"preload": ["sleeper"]}}, environment())
+    while not (tmp_path / "here").exists():
+        time.sleep(0.05)
+    warm_start.end()
+    assert begun.process.returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.glob("self-emo-*"))
+
+
 def test_none_without_modules_or_where_they_cannot_be_imported(tmp_path):
     assert warm_start.python({}, environment(), io.BytesIO()) is None
     settings = {"run": {"preload": ["no_such_module"]}}

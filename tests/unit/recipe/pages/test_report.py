@@ -250,22 +250,24 @@ def test_judged_pairs_are_shown_with_the_judges_reasoning(run, tmp_path):
     folder = judged / "judge/early_1_late_1"
     folder.mkdir(parents=True)
     shares = {"n": 1, "a": 0.0, "b": 1.0, "tie": 0.0, "p": 1.0, "first_place": 0.5}
-    aspect = {"judges": {"one": shares}, "kappa": {}, "alike": 3}
+    aspect = {"judges": {"lab/one": shares}, "kappa": {}, "alike": 3}
     verdict = {"verdict": "b", "texts": ["First the person <b>.", "Once more."]}
     content = {
-        "summary": {"a": "early_1", "b": "late_1", "pairs": 4, "left_out": 2, "set_aside": {},
+        "summary": {"a": "early_1", "b": "late_1", "pairs": 4, "left_out": 2,
+                    "set_aside": {"lab/one": {"n": 3, "reason": "no_dict"}},
                     "aspects": {"expression": aspect}},
         "pairs": {"meld:x": {"persona": {"name": "Ann", "profile": "is glad"}, "label": {"joy": 1.0},
                              "context": [{"speaker": "Bob", "text": "Hi there."}],
                              "a": "<think>hm</think>{early}", "b": "<think>so</think>{late}"}},
-        "verdicts-one": {"meld:x": {"expression": verdict}},
+        "verdicts-lab%2Fone": {"meld:x": {"expression": verdict}},
     }  # fmt: skip
     for name, value in content.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
     text = write_report(judged).read_text()
     assert "A/B judge: early in RL 1 against late in RL 1" in text
     assert "Not asked about expression: 3 pairs that are alike in it." in text
-    assert "meld:x, label joy 1.00: expression late in RL 1 (one)" in text
+    assert "meld:x, label joy 1.00: expression late in RL 1 (lab/one)" in text
+    assert "<code>judge/early_1_late_1/verdicts-lab%2Fone.rejects.jsonl</code>" in text
     for shown in (
         "Bob: Hi there.",
         "<pre>{early}</pre>",
