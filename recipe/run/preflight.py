@@ -154,11 +154,11 @@ def _check_settings(config: DictConfig) -> None:
             f"sft.data.train_batch_size={rows} is not divisible by the {ranks} training ranks"
         )
     try:
-        sft = sft_config(config.sft)
-        _raise_any([*verl_faults(plain(config)), *verl_faults(plain(sft), "sft.")])
+        sft, settings = sft_config(config.sft), plain(config)
+        _raise_any([*verl_faults(settings), *verl_faults(plain(sft), "sft.")])
         _raise_any([*name_faults(config, sft)])
         validate_config(
-            config=config.copy(),
+            config=OmegaConf.create(settings),
             use_reference_policy=need_reference_policy(config),
             use_critic=need_critic(config),
         )

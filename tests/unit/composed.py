@@ -30,6 +30,14 @@ _merged: dict[tuple[str, ...], bytes] = {}
 @cache
 def _of_groups(groups: tuple[str, ...]) -> bytes:
     """Pickled: to read that again takes a quarter of what a copy does."""
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # who asks may be in its block
+    try:
+        return _read(groups)
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def _read(groups: tuple[str, ...]) -> bytes:
     with initialize_config_dir(str(CONF), version_base=None):
         loader = GlobalHydra.instance().config_loader()
         chosen, files = loader._parse_overrides_and_create_caching_repo("self_emo", list(groups))

@@ -20,6 +20,8 @@ from recipe.run import preflight
 from recipe.run.run import Run
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.usefixtures("quick_compose")
+
 ANSWERS = {
     "I won!": "<think>x</think>{'last_emotions': {'joy': 0.75, 'surprise': 0.25}, 'my_emotions': {'joy': 1}, "
     "'my_output': 'a'}",

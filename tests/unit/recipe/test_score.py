@@ -10,6 +10,8 @@ from data_prep.prompt import load_templates
 from recipe.score import configured
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.usefixtures("quick_compose")
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):

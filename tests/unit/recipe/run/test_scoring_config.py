@@ -14,6 +14,8 @@ from recipe.run.shortcuts import CONF
 from recipe.score import configured
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.usefixtures("quick_compose")
+
 STAGE = "evaluate.stages=[cold]"
 
 
