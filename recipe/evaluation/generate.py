@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,10 @@ from data_prep.rows import read_rows
 from recipe.draws import draw_stratified
 from recipe.evaluation import entropy
 from recipe.evaluation.answers import read_answers, write_part
+from recipe.evaluation.engines import Sampling, loaded
 
 #: Rows -> for one batch after the other: row_id -> the answers to it.
 Batches = Callable[[Sequence[dict[str, Any]]], Iterator[dict[str, list[str]]]]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn: ``n`` to a prompt at ``temperature``, 0 being greedy."""
-
-    n: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
 
 
 @contextmanager
@@ -40,48 +31,16 @@ def answering(config: Any, checkpoint: str, sampling: Sampling) -> Iterator[Batc
     Yields:
         A function that answers rows of `data_prep.rows.SCHEMA`, ``evaluate.batch_rows`` at a time.
     """
-    from vllm import LLM, SamplingParams
-    from vllm.distributed import cleanup_dist_env_and_memory
+    size = config.evaluate.batch_rows
+    with loaded(config, checkpoint, sampling) as ask:
 
-    rollout = config.actor_rollout_ref.rollout
-    longest = config.data.max_prompt_length + config.data.max_response_length
-    engines = [
-        LLM(
-            model=checkpoint,
-            trust_remote_code=False,
-            dtype=rollout.dtype,
-            enforce_eager=rollout.enforce_eager,
-            gpu_memory_utilization=rollout.gpu_memory_utilization,
-            tensor_parallel_size=rollout.tensor_model_parallel_size,
-            max_model_len=longest,
-            max_num_batched_tokens=max(rollout.max_num_batched_tokens, longest),
-            seed=config.run.seed,
-            disable_log_stats=True,
-        )
-    ]
-    parameters = SamplingParams(
-        n=sampling.n,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=config.data.max_response_length,
-    )  # no seed: vLLM cannot seed single requests on a CPU; the engine has the run's
-    template, size = dict(config.data.apply_chat_template_kwargs), config.evaluate.batch_rows
+        def answer(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, list[str]]]:
+            for i in range(0, len(rows), size):
+                batch = rows[i : i + size]
+                answers = ask([row["prompt"] for row in batch])
+                yield {row["extra_info"]["row_id"]: texts for row, texts in zip(batch, answers, strict=True)}
 
-    def answer(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, list[str]]]:
-        for i in range(0, len(rows), size):
-            batch = rows[i : i + size]
-            prompts = [row["prompt"] for row in batch]
-            outputs = engines[0].chat(prompts, parameters, use_tqdm=False, chat_template_kwargs=template)
-            yield {
-                row["extra_info"]["row_id"]: [answer.text for answer in output.outputs]
-                for row, output in zip(batch, outputs, strict=True)
-            }
-
-    try:
         yield answer
-    finally:
-        engines.clear()  # its memory is wanted for the next checkpoint
-        cleanup_dist_env_and_memory()
 
 
 def generate_answers(config: Any) -> None:

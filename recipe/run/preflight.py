@@ -280,7 +280,7 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
     if config.trainer.device == "cpu":
         ranks = config.trainer.n_gpus_per_node
         kv_cache = float(config.env.VLLM_CPU_KVCACHE_SPACE)
-        needed = memory_bytes(parameters, ranks, kv_cache, training)
+        needed = memory_bytes(parameters, ranks, kv_cache, training, config.evaluate.get("replicas", 1))
         available = psutil.virtual_memory().available
         if available < needed:
             raise PreflightError(
@@ -327,7 +327,9 @@ def _check_logical_gpus(config: DictConfig) -> None:
         )
 
 
-def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: bool = True) -> float:
+def memory_bytes(
+    parameters: int, ranks: int, kv_cache_gib: float, training: bool = True, replicas: int = 1
+) -> float:
     """Memory that an RL stage, or an evaluation alone, needs on a CPU, in bytes.
 
     Args:
@@ -335,11 +337,14 @@ def memory_bytes(parameters: int, ranks: int, kv_cache_gib: float, training: boo
         ranks: training ranks, each with a rollout replica beside it.
         kv_cache_gib: per replica.
         training: False for an evaluation.
+        replicas: of vLLM that answer at once in an evaluation.
     """
+    engine = kv_cache_gib * GIB + 4 * parameters * _ROLLOUT_COPIES
+    answering = 2.5 * GIB + replicas * engine
     if not training:
-        return 2.5 * GIB + kv_cache_gib * GIB + 4 * parameters * _ROLLOUT_COPIES
+        return answering
     weights = 4 * parameters * (_TRAINING_COPIES + ranks * _ROLLOUT_COPIES)
-    return _STACK_BYTES + ranks * (1.5 * GIB + kv_cache_gib * GIB) + weights
+    return max(answering, _STACK_BYTES + ranks * (1.5 * GIB + kv_cache_gib * GIB) + weights)
 
 
 def disk_bytes(parameters: int, iterations: int, adapters: bool = False) -> float:
