@@ -43,10 +43,12 @@ def speeds(source: DictConfig, model: str, prompts: Path, work: Path) -> dict[st
 
 def ours(config: Any, model: str, rows: list[dict[str, Any]]) -> float:
     """Prompts a second of what scores a checkpoint."""
-    from recipe.evaluation.generate import Sampling, answering
-    from recipe.on_verl.ray_session import connected
+    import ray
 
-    with connected(config), answering(config, model, Sampling()) as answer:
+    from recipe.evaluation.generate import Sampling, answering
+
+    ray.init(address="local", include_dashboard=False, num_cpus=config.cluster.num_cpus)
+    with answering(config, model, Sampling()) as answer:
         list(answer(rows[:8]))  # the first call compiles and allocates
         started = time.time()
         said = [answers for batch in answer(rows) for answers in batch.values()]
