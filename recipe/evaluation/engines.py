@@ -100,7 +100,7 @@ def loaded(config: Any, checkpoint: str, sampling: Sampling) -> Iterator[Ask]:
 
     import ray
 
-    remote = ray.remote(num_cpus=1)(Engine)
+    remote = ray.remote(num_cpus=0)(Engine)  # what a CPU counts here is logical
     engines = [remote.remote(config, checkpoint, sampling, number, replicas) for number in range(replicas)]
 
     def ask(prompts: Sequence[Any]) -> list[list[str]]:

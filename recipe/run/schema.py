@@ -137,7 +137,7 @@ class Flywheel(_Ours):
 
 class Evaluate(_Ours):
     batch_rows: Count
-    replicas: Annotated[int, whole(1, 64)] = 1  # the settings of an older run do not have it
+    replicas: Annotated[int, whole(1, 16)] = 1  # the settings of an older run do not have it
     stages: Words
     samples: Annotated[int, whole(1, 1_000)]
     temperature: Annotated[float, number(0, 10)]
