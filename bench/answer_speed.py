@@ -47,7 +47,7 @@ def ours(config: Any, model: str, rows: list[dict[str, Any]]) -> float:
 
     from recipe.evaluation.generate import Sampling, answering
 
-    ray.init(address="local", include_dashboard=False, num_cpus=config.cluster.num_cpus)
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=config.cluster.num_cpus)
     with answering(config, model, Sampling()) as answer:
         list(answer(rows[:8]))  # the first call compiles and allocates
         started = time.time()
