@@ -14,9 +14,10 @@ _MOST_WORDS = 300
 
 #: A count of tokens from here on is none.
 _MOST_TOKENS = 1e12
-#: Types of parts that hold reasoning; fields of a message that hold it, the first with a text; fields of a
-#: part that hold its text. Names of Anthropic, DeepSeek, Mistral, Ollama, OpenAI, OpenRouter and vLLM.
-_THOUGHTS = ("thinking", "reasoning")
+#: How types of parts begin that hold reasoning; fields of a message that hold it, the first with a text;
+#: fields of a part that hold its text. Names of Anthropic, DeepSeek, Google, Mistral, Ollama, OpenAI,
+#: OpenRouter and vLLM.
+_THOUGHTS = ("thinking", "reasoning", "thought")
 _BESIDE = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
 _TEXTS = ("text", "thinking", "reasoning", "content", "summary", "parts", "value")
 _TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
@@ -118,7 +119,8 @@ def _written(message: Any) -> tuple[str, str, str]:
     refused = [_text_in(getattr(message, "refusal", None))]
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, Mapping):
-            into = thought if str(part.get("type")) in _THOUGHTS else said
+            kind = str(part.get("type")).lower()
+            into = thought if kind.startswith(_THOUGHTS) or part.get("thought") is True else said
             into.append(_text_in(part))
             refused.append(_text_in(part.get("refusal")))
         else:

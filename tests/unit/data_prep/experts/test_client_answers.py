@@ -32,6 +32,9 @@ DICT = "{'last_emotions': {'joy': 1}, 'my_emotions': {'joy': 1}, 'my_output': 'H
             ]
         },
         {"content": [{"type": "reasoning", "summary": [{"text": "Bob sounds angry."}]}, {"text": DICT}]},
+        {"content": [{"type": "reasoning_text", "text": "Bob sounds angry."}, {"text": DICT}]},
+        {"content": [{"type": "Thought", "text": "Bob sounds angry."}, {"type": "text", "text": DICT}]},
+        {"content": [{"thought": True, "text": "Bob sounds angry."}, {"text": DICT}]},
         {"reasoning": {"content": "Bob sounds angry."}, "content": [{"text": {"value": DICT}}]},
         {"content": f"Bob sounds angry.</think>\n{DICT}"},  # the chat template opened the block
         {"reasoning_content": "Bob sounds angry.", "content": f"</think>{DICT}"},
