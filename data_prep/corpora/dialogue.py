@@ -210,7 +210,7 @@ def _column_places(path: Path, line: int, header: list[str], columns: Sequence[s
             path,
             line,
             f"missing column(s) {', '.join(missing)}",
-            f"the header must name {', '.join(columns)}, in any order",
+            f"the header must name {', '.join(columns)}, in any order, with commas between",
         )
     doubled = [name for name in columns if header.count(name) > 1]
     if doubled:

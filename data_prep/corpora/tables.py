@@ -180,9 +180,11 @@ def _label(corpus: str, row: TableRow) -> str | None:
     if name.isascii() and name.isdigit():
         if row.names is None:
             remedy = names_remedy(row.path.parent / NAMES_FILE)
-            raise row.error(f"class id {cell}, and nobody says what it means", remedy)
-        if int(name) >= len(row.names):
-            raise row.error(f"class id {cell} of {len(row.names)} classes", "correct the names or the id")
+            raise row.error(f"class id {name[:40]}, and nobody says what it means", remedy)
+        if len(name) > MOST_DIGITS or int(name) >= len(row.names):  # of more digits Python makes no number
+            raise row.error(
+                f"class id {name[:40]} of {len(row.names)} classes", "correct the names or the id"
+            )
         name = row.names[int(name)]
     known = corpus_labels(corpus)
     spellings = _SPELLINGS.get(corpus, {}) | {label.casefold(): label for label in known}

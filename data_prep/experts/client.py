@@ -373,9 +373,13 @@ class _Asker:
         return {"refused": f"the endpoint refused the request ({said}){remedy}"}
 
     def _blanked(self, endpoint: Endpoint, words: str) -> str:
-        """An endpoint's words without the key, which some repeat."""
+        """An endpoint's words without the key, which some repeat, or its begin where they were shortened."""
         key = os.environ.get(endpoint.key) if endpoint.key else None
-        return words.replace(key, "[the key]") if key else words
+        if not key:
+            return words
+        words = words.replace(key, "[the key]")
+        begun = next((n for n in range(len(key) - 1, 3, -1) if words.endswith(f"{key[:n]}...")), 0)
+        return f"{words[: -begun - 3]}[the key]..." if begun else words
 
     def _path(self, endpoint: Endpoint, messages: Sequence[Mapping[str, str]], room: int) -> Path:
         asked = {

@@ -14,11 +14,14 @@ _MOST_WORDS = 300
 
 #: A count of tokens from here on is none.
 _MOST_TOKENS = 1e12
-#: Types of parts that hold reasoning; fields of a message that hold it, the first with a text; fields of a
-#: part that hold its text. Names of Anthropic, DeepSeek, Mistral, Ollama, OpenAI, OpenRouter and vLLM.
-_THOUGHTS = ("thinking", "reasoning")
+#: How types of parts begin that hold reasoning; fields of a message that hold it, the first with a text;
+#: fields of a part that hold its text. Names of Anthropic, DeepSeek, Google, Mistral, Ollama, OpenAI,
+#: OpenRouter and vLLM.
+_THOUGHTS = ("thinking", "reasoning", "thought")
 _BESIDE = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
 _TEXTS = ("text", "thinking", "reasoning", "content", "summary", "parts", "value")
+#: Reasons why an answer ended that is not whole: a fault of the endpoint's, or (the others) its filter.
+_BROKEN_OFF = re.compile("(error|abort|resource)|content.?filter|safety|recitation|sensitive|prohibited")
 _TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
 
 
@@ -64,6 +67,8 @@ def read_completion(completion: Any) -> Said | None:
         completion: as the client returns it: it checks nothing, so that any field may be of any type.
     """
     error, choices = getattr(completion, "error", None), getattr(completion, "choices", None)
+    if isinstance(choices, list) and choices:  # routers say there that the answer broke off
+        error = error or getattr(choices[0], "error", None)
     if choices in (None, [None]) and _gives(completion, "choices"):
         choices = []  # null, as some send it of a text that they block
     if error or (error is not None and not choices):
@@ -77,8 +82,9 @@ def read_completion(completion: Any) -> Said | None:
     written, thought, refusal = _written(message)
     if not written and refusal.strip():
         return Said(refused=short(refusal))
-    if reason == "content_filter":
-        return Said(refused="its content filter ended the answer (finish_reason=content_filter)")
+    if ended := _BROKEN_OFF.search(reason):
+        who = "a fault" if ended[1] else "its content filter"
+        return Said(refused=f"{who} ended the answer (finish_reason={short(reason)})")
     cut = "length" in reason or reason.startswith("max_")  # max_tokens, model_length and their like
     if not written.strip() and not cut:
         ended = f" (finish_reason={short(reason)})" if reason not in ("", "stop") else ""
@@ -118,7 +124,8 @@ def _written(message: Any) -> tuple[str, str, str]:
     refused = [_text_in(getattr(message, "refusal", None))]
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, Mapping):
-            into = thought if str(part.get("type")) in _THOUGHTS else said
+            kind = str(part.get("type")).lower()
+            into = thought if kind.startswith(_THOUGHTS) or part.get("thought") is True else said
             into.append(_text_in(part))
             refused.append(_text_in(part.get("refusal")))
         else:

@@ -101,7 +101,7 @@ def _check_encoding(path: Path) -> None:
         raise DataError(path, None, "the file is empty", "name the file with the dialogues, IN=...")
     if kind := packed(begin):
         raise DataError(path, None, f"this is {kind}", "unpack it, or save it as text")
-    if encoding := utf16(begin):
+    if encoding := utf16(begin.partition(b"\n")[0]):  # a zero byte further down is a broken line
         raise DataError(path, 1, NO_UTF8, to_utf8(encoding))
 
 

@@ -89,6 +89,7 @@ SHARED_ERRORS = [
     (b"\n\n", None, "empty"),
     (b"{header}", None, "no utterance"),
     (b"a,b\n1,2\n", 1, "missing column(s) Utterance"),
+    (b"Utterance;Speaker;Emotion\nHi;Ada;joy\n", 1, "in any order, with commas between"),
     (b"\xff\xfea\x00", 1, "this is UTF-16"),
     (b"\xff{header}", 1, "0xff is not UTF-8"),
     (b"{header}{row}\xe9{row}", 3, "0xe9 is not UTF-8"),

@@ -193,6 +193,15 @@ def test_two_class_ids_of_one_name_are_refused(tmp_path, names):
         read(tmp_path, "meld")
 
 
+@pytest.mark.parametrize("label", [7, "7", "9" * 5000])
+def test_a_class_id_without_a_name_is_refused(tmp_path, label):
+    for split in ("train", "dev", "test"):
+        jsonl(tmp_path / f"meld/{split}.jsonl", [ROWS[0] | {"label": label}])
+    (tmp_path / "meld/label_names.json").write_text(json.dumps(MELD_IDS))
+    with pytest.raises(DataError, match=r"train.jsonl, line 1: class id [79]{1,40} of 7 classes"):
+        read(tmp_path, "meld")
+
+
 def test_a_row_of_another_split_than_its_file_is_refused(tmp_path):
     for split, rows in {
         "train": [*NAMED[:1], NAMED[1] | {"split": "Test"}],

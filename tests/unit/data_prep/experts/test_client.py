@@ -103,6 +103,7 @@ def test_a_stopped_run_goes_on_without_asking_again(server, tmp_path):
             "after 1 retries (status 503: overloaded)",
         ),
         ((200, {"error": {"message": "no credit", "code": 402}}), "wants to be paid (status 402: no credit)"),
+        (error(401, f"{'x' * 290} {SECRET}"), "x [the key]...)"),
         (error(404, "gone\x1b[2J\u202e" + "x" * 900), "status 404: gone[2Jxxx"),
     ],
 )

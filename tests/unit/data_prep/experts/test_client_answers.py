@@ -32,6 +32,9 @@ DICT = "{'last_emotions': {'joy': 1}, 'my_emotions': {'joy': 1}, 'my_output': 'H
             ]
         },
         {"content": [{"type": "reasoning", "summary": [{"text": "Bob sounds angry."}]}, {"text": DICT}]},
+        {"content": [{"type": "reasoning_text", "text": "Bob sounds angry."}, {"text": DICT}]},
+        {"content": [{"type": "Thought", "text": "Bob sounds angry."}, {"type": "text", "text": DICT}]},
+        {"content": [{"thought": True, "text": "Bob sounds angry."}, {"text": DICT}]},
         {"reasoning": {"content": "Bob sounds angry."}, "content": [{"text": {"value": DICT}}]},
         {"content": f"Bob sounds angry.</think>\n{DICT}"},  # the chat template opened the block
         {"reasoning_content": "Bob sounds angry.", "content": f"</think>{DICT}"},
@@ -150,6 +153,16 @@ def nested(depth: int) -> bytes:
         ((200, {"choices": []}), "it sent no choices"),
         ({"message": {"content": ""}, "finish_reason": "stop"}, "it sent no text"),
         ({"message": {"content": "a", "role": "x"}, "finish_reason": "content_filter"}, "content filter"),
+        ({"message": {"content": "a"}, "finish_reason": "SAFETY"}, "content filter ended the answer"),
+        ({"message": {"content": "a"}, "finish_reason": "content-filter"}, "content filter ended"),
+        (
+            {"message": {"content": "a"}, "finish_reason": "insufficient_system_resource"},
+            "a fault ended the answer (finish_reason=insufficient_system_resource)",
+        ),
+        (
+            {"message": {"content": "a"}, "finish_reason": "error", "error": {"message": "upstream broke"}},
+            "upstream broke",
+        ),
         ({"message": {"content": None, "refusal": "I will not."}}, "I will not."),
         ({"message": {"content": [{"type": "refusal", "refusal": "I will not."}]}}, "I will not."),
         ({"message": {"content": None}, "finish_reason": "tool_calls"}, "no text (finish_reason=tool_calls)"),

@@ -173,6 +173,7 @@ def test_what_is_told_about_columns(tmp_path):
         ("x.csv", "text\nHi.\n".encode("utf-16"), "line 1: this is UTF-16.* Remedy: .*iconv -f utf-16"),
         ("x.csv", "text\nHi.\n".encode("utf-16-le"), "this is UTF-16.*iconv -f utf-16le"),
         ("x.csv", "text\nHi.\n".encode("utf-16-be"), "this is UTF-16.*iconv -f utf-16be"),
+        ("x.csv", "text\nHi.\nHel\0lo.\n", r"line 3: unreadable character U\+0000"),
         ("x.csv", "text\rHi.\r", r"line ends are carriage returns alone. Remedy: .*tr '\\r' '\\n'"),
         ("x.jsonl", '{"text": "Hi."}\r{"text": "Ho."}\r', "line ends are carriage returns alone"),
         ("x.txt", "Ann: Hi.\rBob: Ho.\r", "line ends are carriage returns alone"),
