@@ -35,7 +35,7 @@ class _Host:
         self.told += len(new)
 
 
-#: By what it has imported, in which environment.
+#: By what it has imported, with which variables of a run's own.
 _hosts: dict[Any, _Host] = {}
 
 
@@ -47,10 +47,10 @@ def begin(settings: Mapping[str, Any], environment: Mapping[str, str]) -> _Host 
         environment: of the process, besides ``env``.
     """
     modules = (settings.get("run") or {}).get("preload") or []
-    variables = {**environment, **{k: str(v) for k, v in (settings.get("env") or {}).items()}}
+    own = {k: str(v) for k, v in (settings.get("env") or {}).items()}
     if not modules:
         return None
-    key = (*modules, *sorted(variables.items()))
+    key = (*modules, *sorted(own.items()))  # not by the rest, to which torch and veRL add when imported here
     if key in _hosts and _hosts[key].process.poll() is None:
         return _hosts[key]
     end()  # one environment at a time
@@ -61,7 +61,7 @@ def begin(settings: Mapping[str, Any], environment: Mapping[str, str]) -> _Host 
         stdout=subprocess.PIPE,
         stderr=said.fileno(),
         text=True,
-        env=variables,
+        env={**environment, **own},
         start_new_session=True,  # Ctrl-C is this process's affair
     )
     _hosts[key] = _Host(process, said)

@@ -155,6 +155,7 @@ def test_what_was_begun_early_serves_the_stages_and_says_what_its_imports_print(
     settings = {"run": {"preload": ["speaker"]}}
     begun = warm_start.begin(settings, environment())
     assert begun and warm_start.begin(settings, environment()) is begun
+    monkeypatch.setenv("SET_BY_AN_IMPORT", "1")  # torch and veRL set some, between the two
     logs = [tmp_path / "first", tmp_path / "second"]
     for log in logs:
         with log.open("wb") as file:
