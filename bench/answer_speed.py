@@ -45,7 +45,8 @@ def ours(config: Any, model: str, rows: list[dict[str, Any]]) -> float:
     """Prompts a second of what scores a checkpoint."""
     import ray
 
-    from recipe.evaluation.generate import Sampling, answering
+    from recipe.evaluation.engines import Sampling
+    from recipe.evaluation.generate import answering
 
     ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=config.cluster.num_cpus)
     with answering(config, model, Sampling()) as answer:

@@ -82,8 +82,8 @@ def read_completion(completion: Any) -> Said | None:
     written, thought, refusal = _written(message)
     if not written and refusal.strip():
         return Said(refused=short(refusal))
-    if ended := _BROKEN_OFF.search(reason):
-        who = "a fault" if ended[1] else "its content filter"
+    if broken := _BROKEN_OFF.search(reason):
+        who = "a fault" if broken[1] else "its content filter"
         return Said(refused=f"{who} ended the answer (finish_reason={short(reason)})")
     cut = "length" in reason or reason.startswith("max_")  # max_tokens, model_length and their like
     if not written.strip() and not cut:

@@ -18,10 +18,11 @@ from recipe.annotation.prompts import Profiles, own_rows, read_personas
 from recipe.annotation.task import Task, read_task
 from recipe.evaluation import generate
 from recipe.evaluation.answers import is_part_of, write_part
+from recipe.evaluation.engines import Sampling
 from recipe.models.fit_prompts import TooLongError, fit_with, load_tokenizer
 
 #: Has a checkpoint at hand for the length of a block, as `recipe.evaluation.generate.answering` does.
-Answering = Callable[[Any, str, generate.Sampling], AbstractContextManager[generate.Batches]]
+Answering = Callable[[Any, str, Sampling], AbstractContextManager[generate.Batches]]
 #: Of a part: the dialogues that it answers, from the first number on and below the second.
 _PART = re.compile(r"part_(\d+)_(\d+)\.parquet")
 
@@ -46,7 +47,7 @@ def answer_dialogues(config: Any, answering: Answering = generate.answering) -> 
         return
     done, size = rows_in(parts), config.evaluate.batch_rows
     samples, progress = config.evaluate.samples, Path(config.job.progress)
-    sampling = generate.Sampling(samples, config.evaluate.temperature if samples > 1 else 0.0)
+    sampling = Sampling(samples, config.evaluate.temperature if samples > 1 else 0.0)
     left = zip(islice(_dialogues(task), begun, None), islice(read_personas(work), begun, None), strict=False)
     ask = _Asker(config, task)
     with answering(config, task.model, sampling) as answer:

@@ -14,7 +14,8 @@ from data_prep.rows import read_rows, write_records, write_rows
 from recipe.buffer import best_rollouts, scored, self_play_row
 from recipe.draws import draw_stratified
 from recipe.evaluation import entropy
-from recipe.evaluation.generate import Sampling, answering
+from recipe.evaluation.engines import Sampling
+from recipe.evaluation.generate import answering
 from recipe.models.fit_prompts import fit_rows
 from recipe.turns import play
 
