@@ -33,6 +33,8 @@ def test_the_same_model_fits_where_memory_is(configured, tmp_path, machine, mode
 def test_memory_and_disk_grow_with_what_is_asked():
     assert memory_bytes(0, 1, 1.0) < memory_bytes(10**9, 1, 1.0) < memory_bytes(10**9, 2, 1.0)
     assert memory_bytes(0, 1, 1.0) + GIB == memory_bytes(0, 1, 2.0)
+    assert memory_bytes(0, 1, 1.0, training=False, replicas=3) == 2 * GIB + memory_bytes(0, 1, 1.0, False)
+    assert memory_bytes(0, 1, 1.0, replicas=16) > memory_bytes(0, 1, 1.0)  # more than an RL stage needs
     assert memory_bytes(8 * 10**9, 1, 1.0) > 4 * 5 * 8 * 10**9  # weights, gradients, Adam's two, reference
 
 
