@@ -12,7 +12,8 @@ import pytest
 PROBE = """
 import importlib.metadata, json, os, sys
 import torch.distributed as dist, torch.distributed.fsdp as fsdp, ray, transformers  # most of verl's seconds
-for name, platform in {"cpu": {"VERL_PLATFORM": "cpu"}, "none": {}}.items():
+cpu = {"VERL_PLATFORM": "cpu"}
+for name, platform in {"cpu": cpu, "none": {}, "stage": cpu | {"VERL_ENGINE_DEVICE": "cpu"}}.items():
     if os.fork():
         assert os.wait()[1] == 0
         continue
@@ -28,6 +29,7 @@ for name, platform in {"cpu": {"VERL_PLATFORM": "cpu"}, "none": {}}.items():
         "changed": [a is not b for a, b in zip(original, now)],
         "platform": type(get_platform()).__name__,
         "device": get_platform().device_name,
+        "engine": "recipe.on_verl.platforms.cpu_engine" in sys.modules,
     }]), flush=True)
     os._exit(0)
 """
@@ -37,7 +39,9 @@ for name, platform in {"cpu": {"VERL_PLATFORM": "cpu"}, "none": {}}.items():
 def probes(root):
     """What `import verl` alone does in a process without it, with and without VERL_PLATFORM=cpu."""
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    base = {k: v for k, v in os.environ.items() if k != "VERL_PLATFORM"} | {"PYTHONPATH": path}
+    base = {k: v for k, v in os.environ.items() if k not in ("VERL_PLATFORM", "VERL_ENGINE_DEVICE")} | {
+        "PYTHONPATH": path
+    }
     done = subprocess.run([sys.executable, "-c", PROBE], cwd=root, env=base, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("PROBE"))
@@ -50,11 +54,16 @@ def test_importing_verl_registers_the_estimator_and_with_verl_platform_cpu_the_p
         "changed": [True, True, True],
         "platform": "PlatformCPU",
         "device": "cpu",
+        "engine": False,
     }
+
+
+def test_only_the_processes_of_a_stage_import_the_engine(probes):
+    assert probes["stage"] == probes["cpu"] | {"engine": True}
 
 
 def test_without_verl_platform_cpu_nothing_of_the_platform_is_active(probes):
     found = probes["none"]
     assert found["estimator"] == "recipe.on_verl.estimator"
     assert (found["shims"], found["changed"]) == (False, [False, False, False])
-    assert found["platform"] != "PlatformCPU"
+    assert found["platform"] != "PlatformCPU" and not found["engine"]
