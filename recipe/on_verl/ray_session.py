@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import sys
 import threading
 import traceback
@@ -24,6 +25,8 @@ from recipe.run.process import WORKER_LOST, shown_variables
 from recipe.run.ray_nodes import ClusterError, check_reachable, version_mismatch, wait_for
 
 _WATCH_INTERVAL = 5.0  # seconds
+#: Seconds after which a local cluster that has not come up will not. Two idle cores take 2 to 11.
+_LIMIT = 180
 _TOO_SLOW = "Ray's node did not come up in the time that Ray gives it: this machine is busy with other work"
 
 
@@ -63,7 +66,7 @@ def connected(config: Any) -> Iterator[None]:
                 flush=True,
             )
     try:
-        with _python(None if address else warm_python):
+        with _python(None if address else warm_python), _at_most(0 if address else _LIMIT):
             ray.init(runtime_env=runtime_env, log_to_driver=True, **local)
     except RuntimeError as error:
         if mismatch := version_mismatch(str(error)):
@@ -87,6 +90,21 @@ def connected(config: Any) -> Iterator[None]:
     finally:
         done.set()
         ray.shutdown()
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    """End this process by SIGALRM if the block takes longer (0: however long).
+
+    A driver whose node lost the workers that it begins with waits for them in C++, holding Python's lock: no
+    thread and no handler of this process would run.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 @contextmanager

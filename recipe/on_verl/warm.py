@@ -29,6 +29,7 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 #: Where a process finds the executable; vLLM's server starts its engine with it.
 VARIABLE = "SELF_EMO_WARM_PYTHON"
@@ -60,6 +61,7 @@ def forking(modules: Sequence[str], last: int = signal.SIGKILL) -> Iterator[Path
         if "ray" in sys.modules:
             raise RuntimeError("Ray was imported before its workers' environment was there")
         os.environ |= _OF_RAY | {"RAY_RAYLET_PID": str(os.getpid())}
+        _leave_rays_generator_unseeded()
         for name in modules:
             importlib.import_module(name)
         for name in (*_OF_RAY, "RAY_RAYLET_PID"):
@@ -88,6 +90,25 @@ def forking(modules: Sequence[str], last: int = signal.SIGKILL) -> Iterator[Path
         here.close()
         os.waitpid(server, 0)
         shutil.rmtree(folder)
+
+
+def _leave_rays_generator_unseeded() -> None:
+    """Give classes that become actors an id from the system, in place of Ray's generator of random numbers.
+
+    It lives in C++ and is seeded when first asked, which such a class does when it is imported. All forks
+    would then draw the same ids: two workers of a node that start at once put one object into its store, one
+    of them crashes, and the driver waits for it for ever.
+    """
+    from ray import actor
+
+    original = actor.ActorClassID
+
+    class FromSystem:
+        @staticmethod
+        def from_random() -> Any:
+            return original(os.urandom(original.size()))
+
+    actor.ActorClassID = FromSystem
 
 
 def _serve(listening: socket.socket, owner: socket.socket, last: int) -> None:

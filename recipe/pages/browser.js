@@ -1,3 +1,14 @@
+// A link to a folded section opens it; so does an address with the filters of the rollouts.
+(() => {
+  function open() {
+    const id = location.hash.includes("=") ? "rollouts" : location.hash.slice(1);
+    const section = id && document.getElementById(id)?.closest("details");
+    if (section) section.open = true;
+  }
+  window.addEventListener("hashchange", open);
+  document.querySelectorAll("a[href^='#']").forEach((link) => link.addEventListener("click", () => setTimeout(open)));
+  open();
+})();
 // Filters of the rollouts. Their state lives in the address (#corpus=meld&valid=0), so that it can be shared.
 (() => {
   const form = document.getElementById("filters");

@@ -39,6 +39,11 @@ _CHARTS = {
     "Labels named": ("Mean over valid rollouts on gold prompts; at most 3.", {"labels": "named"}),
 }
 
+#: Part of `own_emotions_and_replies` -> what would be good news.
+_CLAIMS = {
+    "understanding": "What the persona really feels next is named clearly better than by the best baseline",
+    "expression": "A reader finds the stated emotion in replies clearly more often than one constant reading",
+}
 
 #: Name of an RL stage -> ``step`` and `circularity.describe_stage` of each of its steps.
 Steps = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -150,6 +155,26 @@ def own_emotions_and_replies(
             }
             write_json(paths[stage], found)
     return {stage: _with_estimates(read_json(path)) for stage, path in paths.items()}
+
+
+def own_in_words(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """What the last checkpoint of `own_emotions_and_replies` comes to, a sentence for each of the tasks.
+
+    "Clearly": the 95 % interval over dialogues lies wholly above the baseline, corpus by corpus.
+    """
+    last = found[next(reversed(list(found)))] if found else {}
+    sentences = []
+    for part, claim in _CLAIMS.items():
+        if table := last.get(part):
+            clear = [corpus for corpus, row in table.items() if _is_clear(row)]
+            named = f" ({', '.join(clear)})" if clear else ""
+            sentences.append(f"{claim}, in {len(clear) or 'none'} of {len(table)} corpora{named}.")
+    return sentences
+
+
+def _is_clear(row: Mapping[str, Any]) -> bool:
+    found, bar = (row["gain"], 0.0) if "gain" in row else (row["agreement"], row["majority"])
+    return found is not None and found.interval is not None and found.interval[0] > bar
 
 
 def _with_estimates(found: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:

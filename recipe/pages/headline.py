@@ -28,8 +28,9 @@ class Headline:
 
     Attributes:
         sentence: what happened.
-        lines: title -> measures of `COLUMNS`, None where a run does not have one.
-        picture: None before two checkpoints are scored.
+        lines: first and last checkpoint and the baseline that is right most often -> measures of `COLUMNS`,
+            None where a run does not have one.
+        picture: all checkpoints, all baselines; None before two checkpoints are scored.
     """
 
     sentence: str
@@ -51,7 +52,8 @@ def headline(
     """
     made = [stage for stage in results if is_checkpoint(stage) and stage != "base"]
     baselines = [stage for stage in results if not is_checkpoint(stage)]
-    shown = dict.fromkeys([*made[:1], *made[-1:], *baselines])
+    best = max(baselines, key=lambda stage: results[stage]["avg"]["accuracy"], default=None)
+    shown = dict.fromkeys([*made[:1], *made[-1:], *([best] if best else [])])
     lines = {STAGE_NAMES[s]: {m: results[s]["avg"].get(m) for m in COLUMNS} for s in shown}
     if len(made) < 2:
         done = f"{STAGE_NAMES[made[0]]} is scored" if made else "no checkpoint of this run is scored yet"
@@ -86,9 +88,9 @@ def _sentence(results: Mapping[str, Mapping[str, Any]], first: str, last: str, g
     low, high = gain.interval
     text += f", 95 % interval {low:+.3f} to {high:+.3f} over dialogues"
     if low > 0:
-        return text + ". It learnt to recognise more."
+        return text + ": it has learnt to recognise more."
     if high < 0:
-        return text + ". It recognises less than at its start."
+        return text + ": it recognises less than at its start."
     return text + ": no clear change."
 
 

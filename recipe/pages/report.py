@@ -121,6 +121,7 @@ def write_report(folder: Path) -> Path:
     quality = gains_section.buffer_table(buffers)
     (folder / "eval").mkdir(exist_ok=True)  # a run that has not scored anything yet
     write_json(folder / "eval/training.json", {"steps": steps, "stages": iterations, "buffers": quality})
+    own = gains_section.own_emotions_and_replies(folder, written)
     warnings = diagnose.alarms_of(stages, written)
     said = [{"title": alarm.title, "clear": alarm.clear, "text": alarm.text} for alarm in warnings]
     write_json(folder / "eval/alarms.json", said)
@@ -161,7 +162,8 @@ def write_report(folder: Path) -> Path:
         iterations=iterations,
         gain_charts=gains_section.step_charts(steps),
         p_gold=gains_section.gold_probabilities(written, read_evaluation(folder, "records_train")),
-        own=gains_section.own_emotions_and_replies(folder, written),
+        own=own,
+        own_words=gains_section.own_in_words(own),
         mistakes=diagnose.mistakes_between(written),
         replies={stage: diagnose.diversity_of(rows) for stage, rows in written.items()},
         entropies={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from recipe.run.usage import Usage
 
 #: Exit status of a stage that lost a worker or a node: it may go better another time (EX_TEMPFAIL).
 WORKER_LOST = 75
+#: Exit status by a supervisor of a stage whose local Ray did not come up (`recipe.on_verl.ray_session`).
+NOT_STARTED = 128 + signal.SIGALRM
 #: Exit status of a stage that was told in a line what it lacks (EX_UNAVAILABLE).
 REFUSED = 69
 #: Ray (by what it does on other systems), vLLM and gloo take the machine's address in the network otherwise.
@@ -62,7 +65,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
 
     Raises:
         StageError: it ended with another status than 0.
-        WorkerLostError: a worker or a node was lost on the way.
+        WorkerLostError: a worker or a node was lost on the way, or did not come up.
     """
     path, log = work / "config.yaml", work / "log.txt"
     settings = plain(config)
@@ -98,6 +101,8 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
     _keep_metrics(metrics)
     usage.write()
     lines = log.read_text(errors="replace").splitlines()
+    if process.returncode == NOT_STARTED:
+        raise WorkerLostError(f"Ray did not come up on this machine (stage {stage}, {log})")
     if process.returncode == WORKER_LOST:
         lost = next((x for x in reversed(lines) if x.startswith("error: ")), "error: a worker was lost")
         raise WorkerLostError(f"{lost.removeprefix('error: ')} (stage {stage}, {log})")

@@ -121,6 +121,25 @@ def test_multiprocessing_spawns_through_it(program):
     assert program(body, code).stdout.split() == ["True", "0"]
 
 
+def test_forks_draw_different_ids_though_an_actor_class_was_imported(tmp_path):
+    """Ray's generator is C++'s own: seeded before the fork, it would give all forks the same ids."""
+    (tmp_path / "an_actor.py").write_text("import ray\n@ray.remote\nclass Actor: pass\n")
+    code = (
+        "import subprocess\n"
+        "from recipe.on_verl.warm import forking\n"
+        "draw = 'from ray._raylet import ObjectRef; print(ObjectRef.from_random().hex())'\n"
+        "with forking(['an_actor']) as python:\n"
+        "    for _ in range(3): subprocess.run([python, '-c', draw], check=True)\n"
+    )
+    root = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": f"{root}:{tmp_path}"},
+    )  # fmt: skip
+    drawn = done.stdout.split()
+    assert len(drawn) == len(set(drawn)) == 3, done
+
+
 def test_ray_must_not_be_there_before(program):
     done = subprocess.run(
         [sys.executable, "-c", "import ray\nfrom recipe.on_verl.warm import forking\nwith forking([]): pass"],

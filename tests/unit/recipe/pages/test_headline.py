@@ -37,7 +37,11 @@ def made(records):
 
 @pytest.mark.parametrize(
     ("right", "said"),
-    [(18, "It learnt to recognise more."), (2, "It recognises less"), (10, "no clear change")],
+    [
+        (18, "dialogues: it has learnt to recognise more."),
+        (2, "dialogues: it recognises less"),
+        (10, "dialogues: no clear change"),
+    ],
 )
 def test_the_sentence_says_what_happened(scored, right, said):
     found = made({"majority": scored(4), "cold": scored(10), "rl_1": scored(3), "retrained_1": scored(right)})
@@ -50,8 +54,16 @@ def test_the_sentence_says_what_happened(scored, right, said):
 
 
 def test_three_lines_and_a_picture(scored):
-    found = made({"majority": scored(4), "cold": scored(10), "rl_1": scored(3), "retrained_1": scored(18)})
-    assert list(found.lines) == ["after cold start", "retrained on B 1", "majority class"]
+    found = made(
+        {
+            "majority": scored(4),
+            "tfidf": scored(6),
+            "cold": scored(10),
+            "rl_1": scored(3),
+            "retrained_1": scored(18),
+        }
+    )
+    assert list(found.lines) == ["after cold start", "retrained on B 1", "TF-IDF, logistic regression"]
     # By hand: R of a right one-hot answer is 1.1, its twin's 0.1 + 0.7 / 1.3; of a wrong one both are 0.1.
     assert found.lines["after cold start"]["reward"] == pytest.approx(0.6)
     assert found.lines["after cold start"]["twin"] == pytest.approx(0.1 + 0.35 / 1.3)

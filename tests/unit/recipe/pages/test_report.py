@@ -22,10 +22,11 @@ from recipe.run.table12 import against_paper
 def test_the_page_stands_alone_and_starts_with_the_headline_table(page):
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page) and "@import" not in page
     first = page[page.index("<table") : page.index("</table>")]
-    for name in ("majority class", "TF-IDF, logistic regression", "macro F1", "keeps the rule"):
+    for name in ("majority class", "macro F1", "keeps the rule"):
         assert name in first
+    assert first.count("<tr>") == 1 + 3  # a head, first and last checkpoint, the better baseline
     assert page.index('<figure class="course">') < page.index('class="sentence"') < page.index("<table")
-    folded = page[page.index('<details id="splits">') :]
+    folded = page[page.index('<h2 id="splits">') :]
     assert "after RL" in folded and "weighted F1" in folded and "avg" in folded
     assert page.count("<figure") == page.count("<figcaption>") == page.count("<svg") >= 10
     for part in ("same mistake again", "wrong consensus", "distinct-2", "label divergence", "support", "ECE"):
@@ -34,6 +35,25 @@ def test_the_page_stands_alone_and_starts_with_the_headline_table(page):
     assert (
         "verl" in page and "torch" in page and "<th>this run</th></tr>\n<tr><td>self-emo (git commit)" in page
     )
+
+
+def test_all_but_the_headline_is_folded(page):
+    """Picture, sentence, three lines; each heading after them is a fold, and each fold has a link."""
+    body = page[page.index("<h1") : page.index("<script>")]
+    depth, outside = 0, ""
+    for piece in re.split(r"(<details[^>]*>|</details>)", body):
+        if piece.startswith("<details"):
+            depth += 1
+        elif piece == "</details>":
+            depth -= 1
+        elif not depth:
+            outside += piece
+        assert depth >= 0
+    assert depth == 0
+    assert outside.count("<table") == outside.count("<figure") == 1 and "<h2" not in outside
+    assert not re.search(r'<details class="section"[^>]*open', page)
+    linked = re.findall(r'href="#(\w+)"', page[page.index("<nav") : page.index("</nav>")])
+    assert linked and linked == re.findall(r'<details class="section"><summary><h2 id="(\w+)">', page)
 
 
 def test_the_page_takes_rewards_apart(run, page):
@@ -181,7 +201,7 @@ def test_a_run_from_before_a_measure_of_the_headline_tables_is_read(tmp_path, ru
             measures.pop("weighted_f1", None)
         path.write_text(json.dumps(table))
     text = write_report(old).read_text()
-    part = text[text.index('<details id="splits">') : text.index('<h2 id="labels">')]
+    part = text[text.index('<h2 id="splits">') : text.index('<h2 id="labels">')]
     assert f"<td>{cold['avg']['weighted_f1']:.3f}<span" in part  # from the records
     assert f"avg</td><td>1</td><td>{cold['avg']['accuracy']:.3f}</td><td>–</td>" in text
     assert "0.750</span></td><td>–</td><td>0.500<span" in part
@@ -194,7 +214,7 @@ def test_broken_answers_are_told_in_both_ways(page, run, capsys):
     assert (
         table["accuracy_nearest"] > table["accuracy"]
     )  # one answer in ten names a label and breaks the rule
-    part = page[page.index('<details id="splits">') : page.index('<h2 id="labels">')]
+    part = page[page.index('<h2 id="splits">') : page.index('<h2 id="labels">')]
     print_results(run)
     said = capsys.readouterr().out
     for name, measure in (

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recipe.run import process, usage
-from recipe.run.process import REFUSED, WORKER_LOST, StageError, WorkerLostError, run_stage
+from recipe.run.process import NOT_STARTED, REFUSED, WORKER_LOST, StageError, WorkerLostError, run_stage
 
 
 @pytest.fixture
@@ -111,3 +111,8 @@ def test_a_stage_that_was_told_what_it_lacks_says_only_that(ending):
 def test_a_stage_that_lost_a_worker_is_worth_another_try(ending):
     with pytest.raises(WorkerLostError, match=r"^a node is gone \(stage rl, "):
         ending("error: a node is gone", WORKER_LOST)
+
+
+def test_a_stage_whose_ray_did_not_come_up_is_worth_another_try(ending):
+    with pytest.raises(WorkerLostError, match=r"^Ray did not come up on this machine \(stage rl, "):
+        ending("a warning", NOT_STARTED)
