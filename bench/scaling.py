@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bench.rl_steps import stage
 from bench.stage_times import ROOT, named_run, stage_ends, stage_of
+from data_prep.files import write_json
 
 PICTURE = ROOT / "docs/step_scaling.svg"
 
@@ -28,7 +29,7 @@ SIZES: dict[str, tuple[str, Sequence[int], Mapping[str, object]]] = {
     "rollouts a prompt": ("actor_rollout_ref.rollout.n", (4, 8, 16), {}),
     "prompts a step": ("data.train_batch_size", (16, 32, 64), {}),
     "tokens an answer": ("data.max_response_length", (28, 56, 112), _FULL_LENGTH),
-    "training ranks": ("trainer.n_gpus_per_node", (1, 2, 4), {}),
+    "training ranks": ("trainer.n_gpus_per_node", (1, 2, 4), {"cluster.num_cpus": 64}),
 }  # fmt: skip
 #: What follows a setting.
 ALONG = {
@@ -54,15 +55,17 @@ def step_seconds(source: DictConfig, work: Path, steps: int, settings: Mapping[s
 
 
 def measure(source: DictConfig, work: Path, steps: int) -> dict[str, list[tuple[int, float]]]:
-    """Panel -> (size, seconds a step)."""
-    found: dict[str, list[tuple[int, float]]] = {}
+    """Panel -> (size, seconds a step), kept in ``scaling.json``: what is there is not measured again."""
+    kept = work / "scaling.json"
+    found: dict[str, list[tuple[int, float]]] = json.loads(kept.read_text()) if kept.is_file() else {}
     for panel, (name, values, beside) in SIZES.items():
-        for value in values:
+        for value in values[len(found.get(panel, [])) :]:
             along = dict.fromkeys(ALONG.get(name, ()), value)
             here = work / f"{name}-{value}"
             seconds = step_seconds(source, here, steps, {name: value, **along, **beside})
             print(f"{panel} {value}: {seconds:.2f} s", flush=True)
             found.setdefault(panel, []).append((value, seconds))
+            write_json(kept, found)
     return found
 
 
@@ -97,12 +100,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="name of a run whose first RL stage is done")
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--work", type=Path, help="folder; an earlier one's to go on with it")
     args = parser.parse_args()
-    work = (args.work / f"scaling-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
-    found = measure(stage_of(named_run(args.run), "iter_1/rl"), work, args.steps)
-    (work / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
-    draw(found, PICTURE)
+    work = args.work or Path("runs/bench") / f"scaling-{time.strftime('%Y%m%d-%H%M%S')}"
+    draw(measure(stage_of(named_run(args.run), "iter_1/rl"), work.resolve(), args.steps), PICTURE)
 
 
 if __name__ == "__main__":
