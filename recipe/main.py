@@ -33,7 +33,7 @@ def _train(config: DictConfig) -> None:
         warm_start.begin(plain(config), environment())  # its imports take as long as the rest of the check
         folder = check(config)
         from recipe import flywheel
-        from recipe.pages.report import print_results
+        from recipe.pages.report import print_headline
         from recipe.run.lock import locked
         from recipe.run.run import Run
 
@@ -51,7 +51,7 @@ def _train(config: DictConfig) -> None:
     except KeyboardInterrupt:
         print(f"stopped; go on with the same command, NAME={config.run.name} and run.resume=true in its ARGS")
         sys.exit(130)
-    print_results(folder)
+    print_headline(folder)
     print(f"report: {folder / 'report.html'}")
 
 

@@ -5,12 +5,32 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from recipe.evaluation import alarms, circularity, diversity
 from recipe.evaluation.results import STAGE_NAMES
 from recipe.evaluation.rl_stages import RlStage
 from recipe.pages import figures
+from recipe.run.files import in_iterations, read_json
+
+#: What `recipe.on_verl.self_play` measured on held-out dialogues -> what was answered there.
+_HELD_OUT = {"gold": "their own utterances", "turn": "sequels, turn {}"}
+
+
+def held_out_of(folder: Path) -> list[dict[str, Any]]:
+    """SELF-EMO's own test split, by iteration: ``k``, ``parts`` (what was asked -> measures), ``entropy``."""
+    found = []
+    for k, path in in_iterations(folder, "self_play/held_out.json"):
+        measured = read_json(path)
+        parts = {
+            _HELD_OUT[kind].format(number): measures
+            for key, measures in measured.items()
+            for kind, _, number in [key.partition("_")]
+            if kind in _HELD_OUT
+        }
+        found.append({"k": k, "parts": parts, "entropy": measured.get("entropy")})
+    return found
 
 
 def moments(

@@ -30,7 +30,7 @@ from recipe.run.flatten import flatten, load_config
 from recipe.run.shortcuts import CONF
 
 #: What may differ between the runs of one setting: name and seed, and where and how fast it ran.
-_OWN = ("run.", "cluster.", "env.", "plan.")
+_OWN = ("run.", "cluster.", "env.", "plan.", "evaluate.replicas", "evaluate.batch_rows")
 #: The measures that are shown; runs of earlier versions lack the reward at fixed weights.
 _COLUMNS = MEASURE_NAMES | {"macro_f1": "macro F1", "twin": "R, fixed weights"}
 

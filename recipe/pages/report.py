@@ -65,10 +65,17 @@ _PARTS = {
 }
 
 
-def print_results(folder: Path) -> None:
-    """The run's headline on the terminal, and the measures of every checkpoint as a table."""
+def print_headline(folder: Path) -> None:
+    """What the page of a run opens with, on the terminal."""
     records = read_evaluation(folder, "records")
     results = read_summaries(folder, records)
+    intervals = {stage: bootstrap_intervals(rows) for stage, rows in records.items()}
+    print(as_text(headline(results, records, intervals)))
+
+
+def print_results(folder: Path) -> None:
+    """The measures of every checkpoint of a run as a table, on the terminal, then its headline."""
+    results = read_summaries(folder, read_evaluation(folder, "records"))
     width = max(map(len, map(STAGE_NAMES.__getitem__, results)), default=0) + 2
     columns = MEASURE_NAMES | NEAREST_NAMES
     print(f"\n{'checkpoint':<{width}}{'n':>6}" + "".join(f"{name:>22}" for name in columns.values()))
@@ -81,8 +88,7 @@ def print_results(folder: Path) -> None:
         print(f"{STAGE_NAMES[stage]}, in {len(over['accuracy']['values'])} other wordings of the prompt:")
         for name, v in over.items():
             print(f"  {name:<16}{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})")
-    intervals = {stage: bootstrap_intervals(rows) for stage, rows in records.items()}
-    print(as_text(headline(results, records, intervals)))
+    print_headline(folder)
 
 
 def write_report(folder: Path) -> Path:
@@ -175,6 +181,7 @@ def write_report(folder: Path) -> Path:
         personas=personas,
         drift_charts=diagnose.drift_charts(buffers, real_next),
         group_charts=diagnose.group_charts(stages),
+        held_out=diagnose.held_out_of(folder),
         reliability=_reliability_charts(results),
         confusions=_confusion_charts(results),
         training=_training_charts(metrics),

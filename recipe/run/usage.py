@@ -27,8 +27,9 @@ def read_usage(path: Path) -> dict[str, Any]:
 class Usage:
     """Measures one attempt and adds it to those before; ``usage.json`` holds the sum.
 
-    Its fields: ``seconds`` of all ``attempts``, ``peak_gib`` the highest of them (memory of the whole
-    machine); of the last attempt alone ``to_first_step`` and ``after_last_step``, seconds, None before.
+    Its fields: ``seconds`` of all ``attempts``, ``peak_gib`` the most of them by which the memory in use of
+    the whole machine grew since the start (what a warm process has imported is in use by then); of the
+    last attempt alone ``to_first_step`` and ``after_last_step``, seconds, None before.
 
     Args:
         path: the file.

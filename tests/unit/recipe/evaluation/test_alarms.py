@@ -198,6 +198,7 @@ def test_a_collapse_is_told_and_needs_no_self_play():
     (titled,) = collapses({"cold": before, "rl_1": after}, STAGE_NAMES)
     assert "From after cold start to after RL 1 the mean reward rose" in titled.text
     assert "macro-F1 fell" in alarm.text and "self" not in alarm.text and "collapse" in alarm.title
+    assert alarm.text.endswith("more often and more surely, not by recognising better.")
     p = paired_permutation(
         [r["score"] for r in after], [r["score"] for r in before], [r["dialogue_id"] for r in before],
         alternative="greater",
@@ -208,6 +209,20 @@ def test_a_collapse_is_told_and_needs_no_self_play():
     assert collapses({"cold": before, "rl_1": answers(0.0, 0.95, 1)}, {}) == []
     assert collapses({"cold": before, "rl_1": answers(0.85, 0.2, 2)}, {}) == []
     assert collapses({"cold": before}, {}) == []
+
+
+def test_what_is_ranked_better_is_not_called_confidence():
+    """Reward, the most frequent label and the reward at fixed weights rise; a rare label is lost."""
+    before = answers(0.0, 0.5, 1)
+    after = [dict(r) for r in before]
+    for r in after:
+        if r["gold"] == "neutral" and not r["acc"]:
+            r |= record(0, "neutral", "neutral", "") | {k: r[k] for k in ("row_id", "dialogue_id")}
+            r["score"] = 1.1
+        elif r["gold"] == "fear" and r["acc"]:
+            r |= record(0, "neutral", "fear", "") | {k: r[k] for k in ("row_id", "dialogue_id")}
+    (alarm,) = collapses({"cold": before, "rl": after}, {})
+    assert not alarm.clear and "frequent labels are ranked better at the cost of rare ones." in alarm.text
 
 
 def test_a_collapse_within_chance_says_so():

@@ -242,6 +242,22 @@ def test_other_wordings_and_what_a_corpus_allows_stand_on_the_page(tmp_path, run
     assert "after RL, in 2 other wordings of the prompt:" in capsys.readouterr().out
 
 
+def test_what_held_out_dialogues_show_stands_on_the_page(tmp_path, run):
+    copy = shutil.copytree(run, tmp_path / "held_out")
+    (copy / "iter_1/self_play").mkdir(parents=True, exist_ok=True)
+    found = {
+        "gold": {"n": 16, "iou": 0.25, "valid": 1.0},
+        "turn_1": {"n": 8, "iou": 0.5, "valid": 0.875},
+        "entropy": {"answers": 4, "last_emotions": 0.125, "my_emotions": 0.25, "my_output": 0.375},
+    }
+    (copy / "iter_1/self_play/held_out.json").write_text(json.dumps(found))
+    text = write_report(copy).read_text()
+    row = "<tr><td>self-play of iteration 1</td><td>"
+    assert f"{row}their own utterances</td><td>16</td><td>0.250</td><td>1.000</td></tr>" in text
+    assert f"{row}sequels, turn 1</td><td>8</td><td>0.500</td><td>0.875</td></tr>" in text
+    assert "iteration 1 recognition 0.125, own emotions 0.250, reply 0.375." in text
+
+
 def test_the_page_says_what_a_run_cost(tmp_path, run, page):
     assert "No GPU. Nothing was asked of an endpoint" in page
     paid = shutil.copytree(run, tmp_path / "paid")
