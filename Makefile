@@ -9,7 +9,7 @@ COVER = $(addprefix --cov=,advantage bench data_prep integrations launch recipe 
 # A value is what was typed: make expands no $ in it, and the shell takes it from the environment, unread.
 VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LENGTH SEEDS RUN RUNS PORT \
   A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS REPO DATASET IN OUT LABELS FIELDS \
-  FORCE PUSH QUICK YES
+  FORCE PUSH QUICK YES ENDPOINT
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
 need = $(if $($1),"$$$1",$(error $1=... is missing))
 option = $(if $($2),$1 "$$$2")
@@ -47,15 +47,15 @@ smoke-gpu: setup ## one small turn on a real GPU in ten minutes, and a file for 
 download: setup ## MELD and EmoryNLP from their authors' repository, checked: make download RAW_DIR=...
 	@$(PY) -m data_prep.download $(call need,RAW_DIR)
 
-data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [CORPORA="meld dailydialog"] [EXPERT=mixed] [TOKENIZER=folder [MAX_PROMPT_LENGTH=n]]
-	@$(if $(CORPORA),$(call add_words,CORPORA)) $(PY) -m data_prep.prepare $(call option,--raw-dir,RAW_DIR) $(call option,--expert,EXPERT) $(call option,--tokenizer,TOKENIZER) $(call option,--max-prompt-length,MAX_PROMPT_LENGTH) --out-dir $(call need,OUT_DIR) $(if $(CORPORA),--corpora)
+data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [CORPORA="meld dailydialog"] [EXPERT=mixed] [TOKENIZER=folder [MAX_PROMPT_LENGTH=n]]; MODEL=... [ARGS=...]: a run's experts, asked ahead of it
+	@$(if $(MODEL),$(call add_words,ARGS) $(PY) -m recipe.ahead $(SHORT),$(if $(CORPORA),$(call add_words,CORPORA)) $(PY) -m data_prep.prepare $(call option,--raw-dir,RAW_DIR) $(call option,--expert,EXPERT) $(call option,--tokenizer,TOKENIZER) $(call option,--max-prompt-length,MAX_PROMPT_LENGTH) --out-dir $(call need,OUT_DIR) $(if $(CORPORA),--corpora))
 
 leakage: setup ## test text that stands in training text: make leakage RAW_DIR=...
 	@$(PY) -m data_prep.leakage --raw-dir $(call need,RAW_DIR)
 
 ##@ Judge the result
-eval: setup ## score without training: make eval MODEL=... | RUN=<name> [RAW_DIR=...] [ARGS="evaluate.samples=8"]
-	@$(call add_words,ARGS) $(PY) -m recipe.score $(SHORT) $(if $(RUN),RUN="$$RUN")
+eval: setup ## score without training: make eval MODEL=... [ENDPOINT=https://host/v1] | RUN=<name> [RAW_DIR=...] [ARGS="evaluate.samples=8"]
+	@$(call add_words,ARGS) $(PY) -m recipe.score $(SHORT) $(if $(RUN),RUN="$$RUN") $(if $(ENDPOINT),ENDPOINT="$$ENDPOINT")
 
 annotate: setup ## emotions of your own dialogues: make annotate MODEL=... | RUN=<name>[:cold|rl|retrained] IN=dialogues.csv OUT=<folder or file> [LABELS="a,b,c"] [FIELDS="text=Message"]
 	@$(call add_words,ARGS) $(PY) -m recipe.annotate --in $(call need,IN) --out $(call need,OUT) $(call option,--model,MODEL) $(call option,--run,RUN) $(call option,--labels,LABELS) $(call option,--fields,FIELDS)

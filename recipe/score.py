@@ -1,7 +1,8 @@
 """`make eval`: score a model, or the checkpoints of a run, on the official test splits, without training.
 
-`python -m recipe.score MODEL=... | RUN=... [RAW_DIR=...] [NAME=...] [hydra overrides]`. The result is a
-run of its own, with answers, measures and a page; `run.resume=true` goes on with an interrupted one.
+`python -m recipe.score [ENDPOINT=...] MODEL=... | RUN=... [RAW_DIR=...] [NAME=...] [hydra overrides]`. The
+result is a run of its own, with answers, measures and a page; `run.resume=true` goes on with an interrupted
+one.
 """
 
 from __future__ import annotations
@@ -23,27 +24,50 @@ from recipe.run.files import checkpoint_folders, run_folder, wanted_checkpoints
 from recipe.run.scoring_config import own_experts, scoring_config
 from recipe.run.shortcuts import CONF, expand
 
+#: Variable with the key of the endpoint that is scored, where it wants one.
+_KEY = "ENDPOINT_API_KEY"
+
 
 def configured(arguments: Sequence[str]) -> DictConfig:
     """The configuration that a command line asks for.
 
     Args:
-        arguments: MODEL=... or RUN=..., and overrides. A run keeps its settings, so for RUN they may only
-            change what is scored: ``evaluate``, ``raw_dir``, ``corpora``, ``test_rows``, ``run``, who writes
-            personas: ``expert``, and ``data.max_prompt_length``.
+        arguments: MODEL=... or RUN=..., and overrides; with ENDPOINT=... the model is the one that is
+            called so there, with the key in ENDPOINT_API_KEY if there is one. A run keeps its settings, so
+            for RUN they may only change what is scored: ``evaluate``, ``raw_dir``, ``corpora``,
+            ``test_rows``, ``run``, who writes personas: ``expert``, and ``data.max_prompt_length``.
 
     Raises:
         ValueError: neither or both are named, the run is none, or its experts are not known here.
         HydraException: an override does not exist.
     """
     run = [a.partition("=")[2] for a in arguments if a.startswith("RUN=")]
-    rest = [a for a in arguments if not a.startswith("RUN=")]
-    model = any(a.startswith("MODEL=") for a in rest)
-    if bool(run) == model:
+    endpoint = [a.partition("=")[2] for a in arguments if a.startswith("ENDPOINT=")]
+    rest = [a for a in arguments if not a.startswith(("RUN=", "ENDPOINT="))]
+    model = [a.partition("=")[2] for a in rest if a.startswith("MODEL=")]
+    if endpoint and (run or not any(model)):
+        raise ValueError(
+            "an endpoint is asked for a model by the name that it has there: make eval "
+            "ENDPOINT=https://host/v1 MODEL=name, its key, if it wants one, in ENDPOINT_API_KEY"
+        )
+    if bool(run) == bool(model):
         raise ValueError(
             "name one: make eval MODEL=... scores a model, make eval RUN=... a run's checkpoints"
         )
+    if endpoint:
+        return _behind(endpoint[-1], model[-1], [a for a in rest if not a.startswith("MODEL=")])
     return _of_run(run[0], rest) if run else _of_model(rest)
+
+
+def _behind(address: str, model: str, arguments: Sequence[str]) -> DictConfig:
+    overrides = expand(["hardware=cpu", "experiment=endpoint", "model=any", *arguments], os.environ)
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("self_emo", overrides=overrides)
+    config.base.path, config.base.name = model, model.rstrip("/").rpartition("/")[2]
+    asked = config.evaluate.endpoint.endpoints[0]
+    asked.base_url, asked.key = address, _KEY if os.environ.get(_KEY) else None
+    config.run.name = config.run.name or f"eval-{config.base.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return config
 
 
 def _of_model(arguments: Sequence[str]) -> DictConfig:

@@ -35,9 +35,10 @@ def check(repo: str) -> None:
         ModelError: why it cannot be had, and the remedy.
     """
     import httpx
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, logging
     from huggingface_hub.errors import HFValidationError
 
+    logging.set_verbosity_error()  # a line for each of five retries, where one at the end says it all
     try:
         hf_hub_download(repo, "config.json")
     except (httpx.HTTPError, OSError, HFValidationError) as error:

@@ -23,6 +23,7 @@ from advantage.self_grpo import progress, secondary_rewards
 from data_prep.rows import write_records
 from recipe.evaluation.habits import habits
 from recipe.on_verl.estimator import Consensus, hand_over
+from recipe.run.checkpoints import make_room
 from rewards.labels import corpus_labels
 
 #: A field of `extra_fields.reward_extra_info` for every column of the record that the reward filled.
@@ -65,9 +66,12 @@ class SelfEmoTrainer(PPOTrainerSync):
         return batch
 
     def _save_checkpoint(self) -> None:
-        """Metrics first: veRL logs a step after it has saved it; a kill between the two would lose them."""
+        """Metrics first: veRL logs a step after it has saved it; a kill between the two would lose them. Room
+        next, of which a run was promised to take no more than it was asked for."""
         known = {name: value for name, value in self._metrics.items() if isinstance(value, Real)}
         self.logger.log(data=known, step=self.global_steps, backend=["file"])
+        trainer = self.config.trainer
+        make_room(Path(trainer.default_local_dir), trainer.max_actor_ckpt_to_keep)
         super()._save_checkpoint()
 
     def _lambda(self) -> float:

@@ -279,8 +279,9 @@ def _gpu_hours(config: Any, steps: Mapping[str, Mapping[str, float]]) -> dict[st
 
 
 def _bought(folder: Path) -> dict[str, dict[str, Any]]:
-    """What experts and judges answered -> requests, tokens and price, of `experts.client.Answers`."""
-    paths = [p for part in ("data", "iter_0/buffer", "judge/*") for p in folder.glob(f"{part}/*.usage.json")]
+    """What endpoints were asked -> requests, tokens and price, of `experts.client.Answers`."""
+    parts = ("data", "iter_0/buffer", "eval/answers", "judge/*")
+    paths = [p for part in parts for p in folder.glob(f"{part}/*.usage.json")]
     return {str(p.relative_to(folder)).removesuffix(".usage.json"): read_json(p) for p in sorted(paths)}
 
 

@@ -45,6 +45,20 @@ def settle(folder: Path, contents: Iterable[str]) -> int:
     return whole
 
 
+def make_room(folder: Path, most: int | None) -> None:
+    """Delete the oldest checkpoints of a stage that is about to save one: ``most`` are there when it has.
+
+    veRL does so with those alone that its own process has saved; what a stage has gone on from would stay.
+
+    Args:
+        folder: as for `settle`.
+        most: ``trainer.max_actor_ckpt_to_keep``; the newest one stays in any case. None: all stay.
+    """
+    steps = sorted(folder.glob("global_step_*"), key=lambda path: int(path.name.removeprefix("global_step_")))
+    for path in steps[: -max(most - 1, 1)] if most else ():
+        shutil.rmtree(path)
+
+
 def _is_whole(checkpoint: Path, contents: set[str]) -> bool:
     actor = checkpoint / "actor"
     shards = [found for path in actor.glob("*.pt") if (found := _SHARD.fullmatch(path.name))]

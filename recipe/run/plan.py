@@ -14,6 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from data_prep.corpora import read_corpora
+from recipe.run.gpu_checks import fit_replicas
 from recipe.run.plan_hours import gpus_of, hours_table
 from recipe.run.plan_memory import (
     GIB,
@@ -77,6 +78,7 @@ def _plan(config: DictConfig) -> None:
                 "a plan is of GPUs; hardware=cpu has none (times on a CPU: docs/performance.md). Name "
                 "hardware=1gpu, 2gpu, 4gpu or 8gpu"
             )
+        fit_replicas(config)  # as the run does
         print(render(config, architecture(config), *count_rows(config)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -21,11 +21,13 @@ from data_prep.files import write_text
 from data_prep.masking import masked
 from data_prep.prompt import load_paraphrases, load_templates
 from data_prep.setting_types import shown
+from recipe.models.endpoint import endpoint_of
 from recipe.models.self_expert import experts_of
 from recipe.run import corpora_fetch, gpu_checks, lock
 from recipe.run.files import checkpoint_folders, raw_dir_of
 from recipe.run.flatten import flatten, plain
 from recipe.run.lock import LockedError, locked
+from recipe.run.plan_memory import architecture
 from recipe.run.ray_nodes import CPUS_PER_GPU, check_address, check_cluster
 from recipe.run.resumed import check_same
 from recipe.run.schema import setting_faults
@@ -47,12 +49,13 @@ class PreflightError(ValueError):
     """The run cannot work as configured; the message names what is wrong and the remedy."""
 
 
-def check(config: DictConfig, training: bool = True) -> Path:
+def check(config: DictConfig, training: bool = True, model: bool = True) -> Path:
     """Check a run before anything heavy starts.
 
     Args:
         config: the composed configuration; gets ``run.name`` if it has none.
         training: False where checkpoints are only scored, which takes less memory and disk.
+        model: False where none is loaded.
 
     Returns:
         The run's folder, with its ``config.yaml`` written.
@@ -73,10 +76,12 @@ def check(config: DictConfig, training: bool = True) -> Path:
     if not fetching:
         find_corpora(raw_dir_of(config), config.corpora)
     experts_of(config)
+    model = model and not endpoint_of(config)
     _check_devices(config)
     machine = gpu_checks.settle(config)
     folder = _run_folder(config)
-    _check_model(config, folder, training)
+    if model:
+        _check_model(config, folder, training)
     gpu_checks.check_memory(config, machine, training)
     with contextlib.redirect_stdout(io.StringIO()):  # veRL reports success, above whatever fails next
         _check_settings(config)
@@ -257,6 +262,8 @@ def _run_folder(config: DictConfig) -> Path:
 def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
     from recipe.models import chat_template, named, tiny, weights
 
+    if config.base.architecture:  # what is far too large is told before the hub is asked
+        _check_room(config, folder, training, architecture(config).parameters)
     path = named.resolve(config.base.path)
     _check_tensor_parallel(config, *weights.attention_heads(path))
     if path != "builtin:tiny":
@@ -268,15 +275,11 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
             f"{config.base.name} reads and writes at most {most:,}; lower them, or choose another MODEL"
         )
     parameters = tiny.PARAMETERS if path == "builtin:tiny" else weights.count_parameters(path)
-    adapters = bool(config.actor_rollout_ref.model.lora_rank)
-    needed_disk = disk_bytes(parameters, config.flywheel.iterations, adapters) if training else 0.2 * GIB
-    needed_disk -= _size(folder)  # what a resumed run has written already
-    parent = next(p for p in (folder, *folder.parents) if p.exists())
-    if (free := shutil.disk_usage(parent).free) < needed_disk:
-        raise PreflightError(
-            f"the run needs about {needed_disk / GIB:.1f} GiB on the disk of {parent}, {free / GIB:.1f} are "
-            "free; free some (make clean-runs) or set run.root to a folder on another disk"
-        )
+    _check_room(config, folder, training, parameters)
+
+
+def _check_room(config: DictConfig, folder: Path, training: bool, parameters: int) -> None:
+    """Without a GPU the memory, and the disk, that a model of so many parameters takes."""
     if config.trainer.device == "cpu":
         ranks = config.trainer.n_gpus_per_node
         kv_cache = float(config.env.VLLM_CPU_KVCACHE_SPACE)
@@ -289,6 +292,15 @@ def _check_model(config: DictConfig, folder: Path, training: bool) -> None:
                 f"memory, {available / GIB:.1f} are free. Use a smaller "
                 "MODEL (tiny, SmolLM2-135M) or a GPU machine with PROFILE=gpu"
             )
+    adapters = bool(config.actor_rollout_ref.model.lora_rank)
+    needed_disk = disk_bytes(parameters, config.flywheel.iterations, adapters) if training else 0.2 * GIB
+    needed_disk -= _size(folder)  # what a resumed run has written already
+    parent = next(p for p in (folder, *folder.parents) if p.exists())
+    if (free := shutil.disk_usage(parent).free) < needed_disk:
+        raise PreflightError(
+            f"the run needs about {needed_disk / GIB:.1f} GiB on the disk of {parent}, {free / GIB:.1f} are "
+            "free; free some (make clean-runs) or set run.root to a folder on another disk"
+        )
 
 
 def _check_devices(config: DictConfig) -> None:
@@ -352,12 +364,12 @@ def disk_bytes(parameters: int, iterations: int, adapters: bool = False) -> floa
 
     The last RL stage holds most: the exported models of all stages before it, and two of its own checkpoints
     (weights, two Adam moments and an export, 16 bytes a parameter), because veRL deletes the old one when the
-    new one is whole. Adapters (LoRA) have no moments worth counting: 8 bytes. Shards go when a stage's model
-    is taken (`recipe.run.training.train_stage`).
+    new one is whole. Adapters (LoRA) have no moments worth counting: 8 bytes, and 4 for the model in which
+    they are merged. Shards go when a stage's model is taken (`recipe.run.training.train_stage`).
     """
-    exported, checkpoint = 4 * parameters, (8 if adapters else 16) * parameters
+    exported, stage = 4 * parameters, (2 * 8 + 4 if adapters else 2 * 16) * parameters
     before = exported * max(2 * iterations - 1, 1)
-    return before + (2 * checkpoint if iterations else 0) + 0.2 * GIB
+    return before + (stage if iterations else 0) + 0.2 * GIB
 
 
 def _size(folder: Path) -> int:

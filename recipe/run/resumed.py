@@ -20,8 +20,9 @@ _FREE = (
     *(f"expert.{name}" for name in ("concurrency", "timeout", "retries", "reasks", "max_cost")),
     *("expert.max_tokens", "expert.max_tokens_cap", "flywheel.iterations", "cluster", "env", "plan"),
 )
-#: What may not, for all that: the run whose checkpoints are scored, for some of them may be by now.
-_KEPT = ("evaluate.of",)
+#: What may not, for all that: the run whose checkpoints are scored, for some of them may be by now, and who
+#: answers in place of one.
+_KEPT = ("evaluate.of", "evaluate.endpoint.endpoints")
 #: Settings with which a checkpoint is scored once and for all.
 _OF_SCORES = [
     f"evaluate.{n}" for n in ("samples", "temperature", "train_rows", "paraphrases", "entropy_rows")

@@ -145,6 +145,7 @@ class Evaluate(_Ours):
     paraphrases: AtMostThousand = 0  # the settings of an older run do not have it
     entropy_rows: AtLeastZero | None
     of: Text | None
+    endpoint: dict[str, Any] | None = None  # `data_prep.experts.settings.Settings` says what may stand there
 
     @model_validator(mode="after")
     def _several_answers_are_drawn(self) -> Self:

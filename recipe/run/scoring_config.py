@@ -57,6 +57,7 @@ def scoring_config(folder: Path) -> DictConfig:
         if name not in _FREE:
             value = _over(OmegaConf.select(today, name), value)
         OmegaConf.update(today, name, value, merge=False)
+    today.evaluate.endpoint = None
     today.labels.kind = "gold"  # nothing is learnt from, so no expert is asked for soft ones
     return today
 

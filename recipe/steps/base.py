@@ -1,9 +1,10 @@
 """The base model: every training of Algorithm 1 that says "base" starts from it (lines 3 and 18).
 
 Reads: ``base.path``; for a model made on the spot also the run's training prompts, and dialogues of our
-own without any label. Leaves: ``base/base.json`` with the folder and, for a model of the hub, its revision;
-``base/model`` where the model was made here (its path is then written from ``base/`` on, so that a run can be
-moved), ``base.files`` where a cluster needs a copy of the hub's files.
+own without any label. Leaves: ``base/base.json`` with the folder and, for a model of the hub, its revision
+(for one that is served elsewhere: its name, and where); ``base/model`` where the model was made here (its
+path is then written from ``base/`` on, so that a run can be moved), ``base.files`` where a cluster needs a
+copy of the hub's files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from data_prep.prompt import PromptTemplates, render
 from data_prep.rows import read_rows
 from data_prep.sample_dialogues import unlabelled
 from recipe.models import base_cache, hub, named, tiny
+from recipe.models.endpoint import endpoint_of
 from recipe.run.files import base_of, read_json
 from recipe.run.process import bar_style
 from recipe.run.run import Run
@@ -37,6 +39,9 @@ def make(run: Run, work: Path) -> None:
         other = Path(config.evaluate.of)
         place = str(base_of(other))
         write_json(work / "base.json", read_json(other / "base/base.json") | {"path": place})
+        return
+    if elsewhere := endpoint_of(config):
+        write_json(work / "base.json", {"path": config.base.path, "at": elsewhere.endpoints[0].address})
         return
     path = named.resolve(config.base.path)
     if path == "builtin:tiny":

@@ -22,12 +22,13 @@ from data_prep.files import sha256, write_json
 from data_prep.prompt import load_paraphrases, render_again
 from data_prep.rows import read_rows, write_rows
 from recipe.draws import draw_stratified
-from recipe.evaluation.answers import read_answers, score_answers
+from recipe.evaluation.answers import read_answers, score_answers, write_part
 from recipe.evaluation.baselines import BASELINES
 from recipe.evaluation.measures import summarise
 from recipe.evaluation.paraphrases import spread
 from recipe.evaluation.predictions import FOLDER, write_predictions
 from recipe.models import weights
+from recipe.models.endpoint import answers_of, endpoint_of
 from recipe.models.fit_prompts import fit_rows
 from recipe.run import manifest
 from recipe.run.files import checkpoint_folders, read_json, wanted_checkpoints
@@ -62,8 +63,9 @@ def checkpoints(run: Run) -> None:
     wordings = load_paraphrases(run.config.prompts.dir, run.config.evaluate.get("paraphrases", 0))
     asked = {"test": (test, run.templates), "train": (training_sample(run), run.templates)}
     asked |= {f"{_PARAPHRASE}{i}": (render_again(test, w), w) for i, w in enumerate(wordings, start=1)}
+    elsewhere = endpoint_of(run.config)
     splits = {
-        name: fit_rows(rows, run.base, run.config, templates)[0]
+        name: list(rows) if elsewhere else fit_rows(rows, run.base, run.config, templates)[0]
         for name, (rows, templates) in asked.items()
         if rows
     }
@@ -80,7 +82,12 @@ def checkpoints(run: Run) -> None:
         config.job = {"data": data, "out": str(work), "models": pending, "of": keys}
     total = sum(map(len, splits.values())) * len(pending)
     with run.timed("eval/answers", work):
-        run.retried(lambda: run_stage("evaluate", config, work, total=total))
+        if elsewhere:
+            for name, rows in splits.items():
+                said = answers_of(rows, elsewhere, work / name)
+                write_part(said, work / f"base/{name}/part_00000000.parquet", keys["base"])
+        else:
+            run.retried(lambda: run_stage("evaluate", config, work, total=total))
     for stage in pending:
         answers = {name: read_answers(work / stage / name, keys[stage]) for name in splits}
         score = partial(_score_splits, splits=splits, answers=answers, key=keys[stage])

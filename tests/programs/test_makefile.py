@@ -74,8 +74,8 @@ ONE_VALUE = [
     ("smoke-gpu", ["MODEL"], [["-m", "recipe.smoke_gpu", f"MODEL={VALUE}"]]),
     ("ablate", ["MODEL", "RAW_DIR", "NAME", "SEEDS"], [
         ["-m", "recipe.ablate", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"NAME={VALUE}", f"SEEDS={VALUE}"]]),
-    ("eval", ["MODEL", "RAW_DIR", "RUN"], [
-        ["-m", "recipe.score", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"RUN={VALUE}"]]),
+    ("eval", ["MODEL", "RAW_DIR", "RUN", "ENDPOINT"], [
+        ["-m", "recipe.score", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"RUN={VALUE}", f"ENDPOINT={VALUE}"]]),
     ("annotate", ["IN", "OUT", "MODEL", "RUN", "LABELS", "FIELDS"], [
         ["-m", "recipe.annotate", "--in", VALUE, "--out", VALUE, "--model", VALUE, "--run", VALUE,
          "--labels", VALUE, "--fields", VALUE]]),
@@ -84,6 +84,8 @@ ONE_VALUE = [
     ("data", ["RAW_DIR", "OUT_DIR", "EXPERT", "TOKENIZER", "MAX_PROMPT_LENGTH"], [
         ["-m", "data_prep.prepare", "--raw-dir", VALUE, "--expert", VALUE, "--tokenizer", VALUE,
          "--max-prompt-length", VALUE, "--out-dir", VALUE]]),
+    ("data", ["MODEL", "RAW_DIR", "NAME"], [
+        ["-m", "recipe.ahead", f"MODEL={VALUE}", f"RAW_DIR={VALUE}", f"NAME={VALUE}"]]),
     ("bench", ["RUN"], [["-m", "bench", VALUE]]),
     ("chat", ["MODEL", "PORT"], [["-m", "recipe.pages.chat", "--model", VALUE, "--port", VALUE]]),
     ("judge", ["RUN", "A", "B", "JUDGE", "ROWS"], [
@@ -150,8 +152,8 @@ SEVERAL = [
     ("test-unit", "PYTHONS", ["other_pythons"]),
 ]
 #: Of which a test of its own says how they reach the program.
-OF_THEIR_OWN = {("data", "CORPORA"), ("annotate", "ARGS"), ("setup", "PROFILE"), ("lock", "PROFILE"),
-                ("lock-check", "PROFILE")}  # fmt: skip
+OF_THEIR_OWN = {("data", "CORPORA"), ("data", "ARGS"), ("annotate", "ARGS"), ("setup", "PROFILE"),
+                ("lock", "PROFILE"), ("lock-check", "PROFILE")}  # fmt: skip
 #: On or off: nothing of what is typed goes on.
 SWITCHES = {"FORCE": "setup", "PUSH": "publish", "QUICK": "soak", "YES": "clean-runs"}
 
@@ -180,6 +182,11 @@ def test_an_open_quote_is_named(make):
 def test_args_come_with_the_other_values(make):
     (call,) = make("train", "NAME=my run", "ARGS=run.seed=2 run.resume=true")
     assert call == ["-m", "recipe.main", "NAME=my run", "run.seed=2", "run.resume=true"]
+
+
+def test_a_run_s_data_are_asked_for_in_the_run_s_words(make):
+    asked = make("data", "MODEL=Qwen3-8B", "OUT_DIR=unused", "ARGS=expert=endpoint 'run.name=a b'")
+    assert asked == [["-m", "recipe.ahead", "MODEL=Qwen3-8B", "expert=endpoint", "run.name=a b"]]
 
 
 def test_corpora_come_behind_the_other_values(make):

@@ -97,6 +97,13 @@ def test_the_container_s_versions_are_the_lock_s(root):
     assert {"wheel", "ninja", "packaging", "psutil"} <= pins.keys()  # what its setup.py imports
 
 
+def test_the_container_gets_gpus_and_shared_memory(root):
+    (line,) = re.findall(r"`(podman run [^`]+)`", (root / "launch/README.md").read_text())
+    words = line.split()
+    assert words[words.index("--device") + 1] == "nvidia.com/gpu=all" and "--shm-size=64g" in words
+    assert words[-4:] == ["self-emo:gpu", "make", "train", "MODEL=Qwen3-8B"]
+
+
 # ---- Slurm ----
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from recipe.run.checkpoints import settle
+from recipe.run.checkpoints import make_room, settle
 
 CONTENTS = ["model", "optimizer", "extra", "hf_model"]
 TRACKER = "latest_checkpointed_iteration.txt"
@@ -95,3 +95,13 @@ def test_what_is_not_saved_is_not_asked_for(tmp_path):
     for path in checkpoint(tmp_path, 1).rglob("optim_*"):
         path.unlink()
     assert settle(tmp_path, ["model", "extra"]) == 1
+
+
+@pytest.mark.parametrize(("most", "kept"), [(2, [10]), (3, [9, 10]), (1, [10]), (None, [2, 9, 10])])
+def test_the_one_that_was_gone_on_from_makes_room_as_well(tmp_path, most, kept):
+    """veRL counts those alone that its own process has saved; a resumed stage would keep one more."""
+    for step in (9, 10, 2):
+        checkpoint(tmp_path, step)
+    make_room(tmp_path, most)
+    assert left(tmp_path)[0] == sorted(f"global_step_{step}" for step in kept)
+    make_room(tmp_path / "none", most)

@@ -202,3 +202,15 @@ def test_the_command_finds_its_configuration(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["plan", "MODEL=Qwen3-8B", "raw_dir=null"])
     main()
     assert "Qwen3-8B: 8.19 B parameters on 8 x h100-80gb" in capsys.readouterr().out
+
+
+def test_a_replica_of_fewer_gpus_is_planned_as_it_will_be(monkeypatch, capsys):
+    """The paper's replica takes eight GPUs; on four its KV cache is that of four."""
+    monkeypatch.setattr("sys.argv", ["plan", "MODEL=Qwen3-8B", "hardware=4gpu", "raw_dir=null"])
+    main()
+    said = capsys.readouterr().out
+    cache = (0.5 * 79.6 * GIB - 2 * QWEN3_8B / 4 - 2 * GIB) * 4 / (2 * 2 * 8 * 128 * 36)
+    assert (
+        "a rollout replica takes as many, not 8" in said
+        and f"KV cache of a replica: {cache:,.0f} tok" in said
+    )

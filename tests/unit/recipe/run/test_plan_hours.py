@@ -114,3 +114,17 @@ def test_the_floor_of_appendix_e_by_hand(appendix_e):
     assert found["weights to vLLM"].links == 2 * N * 7 / 8
     for name, (low, _) in step_seconds(appendix_e, model).items():
         assert name not in found or found[name].least < low  # no estimate is better than the hardware
+
+
+@pytest.mark.parametrize(
+    ("model", "hardware", "gpu"),
+    [
+        ("qwen3-8b", "multinode", "h100-80gb"), ("qwen3-8b", "8gpu", "h100-80gb"),
+        ("qwen3-8b", "4gpu", "h100-80gb"), ("qwen3-8b", "2gpu", "h100-80gb"),
+        ("qwen3-8b", "1gpu_lora", "h100-80gb"), ("qwen3-1.7b", "1gpu_lora", "rtx4090-24gb"),
+    ],
+)  # fmt: skip
+def test_an_hour_is_lost_at_most(model, hardware, gpu):
+    config = composed_of(f"model={model}", "experiment=paper", f"hardware={hardware}", f"plan.gpu={gpu}")
+    _, slowest = sum(step_seconds(config, architecture(config)).values())
+    assert config.trainer.save_freq * slowest <= 3600

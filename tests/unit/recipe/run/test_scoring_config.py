@@ -47,6 +47,7 @@ def test_a_foreign_run_brings_no_class_module_path_or_argument_of_ray(begun):
         config.cluster.update(_temp_dir="/planted", dashboard_host="planted")
         config.env.update(LD_PRELOAD="/planted.so", HF_TOKEN="planted")
         config.trainer.logger, config.download = ["planted"], "/planted"
+        config.evaluate.endpoint = {"endpoints": [{"base_url": "http://planted/v1", "key": "HF_TOKEN"}]}
         config.actor_rollout_ref.rollout.engine_kwargs.vllm.hf_overrides = "planted"
 
     folder = begun(plant)

@@ -92,7 +92,7 @@ def test_what_the_paper_profile_changes_of_the_letter():
     of_rl = {
         key: value for key, value in changed.items() if key.startswith(("actor_rollout_ref.", "trainer."))
     }
-    assert of_rl.pop("trainer.save_freq") == 60
+    assert of_rl.pop("trainer.save_freq") == 40
     assert of_rl[f"{actor}.use_dynamic_bsz"] and of_rl[f"{rollout}.log_prob_use_dynamic_bsz"]
     assert of_rl["actor_rollout_ref.ref.log_prob_use_dynamic_bsz"]
     assert set(of_rl.values()) <= {True, 16384}
@@ -166,7 +166,7 @@ PROFILES = [
 #: What cannot work, and what the message says.
 REFUSED = {
     (e, "multinode"): "sft.data.train_batch_size=8 is not divisible by the 16"
-    for e in ("smoke_llm", "zero_shot")
+    for e in ("endpoint", "smoke_llm", "zero_shot")
 }
 # Pairs of a model and an expert are dealt out over the profiles: with this many, each of them occurs, and
 # the test below shows that neither of them touches what the others set.
