@@ -11,6 +11,7 @@ from pathlib import Path
 _RESUME = "then run the same command again (a run goes on with run.resume=true)"
 _FULL = f"free some space (`make clean-runs` deletes all runs), {_RESUME}"
 _CLOSED = "make it writable, or name a folder that is (run.root for runs, OUT_DIR for data)"
+_OTHER = f"a file stands where a folder belongs, or a folder for a file: move it away, {_RESUME}"
 _REMEDIES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -18,6 +19,8 @@ _REMEDIES = {
     errno.EACCES: _CLOSED,
     errno.EPERM: _CLOSED,
     errno.ENOENT: f"restore it, {_RESUME}",
+    errno.ENOTDIR: _OTHER,
+    errno.EISDIR: _OTHER,
     errno.EIO: f"the disk may be failing: copy the run to another one, {_RESUME}",
 }
 #: With less than this much room, in bytes, a disk counts as full.

@@ -9,8 +9,10 @@ here, a test; or a package of your own with an entry point of the group `self_em
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from itertools import chain
@@ -43,16 +45,32 @@ def find_corpora(raw_dir: str | Path, corpora: Sequence[str] | None = None) -> d
     """The corpora that are there, in the order of `known_corpora`; a folder's case does not matter.
 
     Args:
-        raw_dir: the folder with a folder for each corpus.
+        raw_dir: the folder with a folder for each corpus; ``~`` is the user's home.
         corpora: look for these only, and require them, a word is one; None or empty takes what is there of
             the paper's three (``LABELS``).
 
     Raises:
         DataError: no such folder, no known corpus in it, one asked for is absent, one lacks a file, or
-            stands there twice.
+            stands there twice, or a folder may not be read.
         ValueError: a package's corpus cannot be used.
     """
-    raw_dir = Path(raw_dir)
+    raw_dir = Path(os.path.expanduser(raw_dir))  # Path's own raises where there is no such user
+    with _readable(raw_dir):
+        return _find_all(raw_dir, corpora)
+
+
+@contextmanager
+def _readable(folder: Path | str) -> Iterator[None]:
+    """Say in a `DataError` what the disk refuses to show of a folder."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        remedy = "check its name and its permissions, or set RAW_DIR=... to another folder"
+        raise DataError(error.filename or folder, None, problem, remedy) from None
+
+
+def _find_all(raw_dir: Path, corpora: Sequence[str] | None) -> dict[str, Found]:
     if not raw_dir.is_dir():
         wanted = f"set RAW_DIR=... to the folder that holds {_looked_for(LABELS)}"
         raise DataError(raw_dir, None, "no such folder", wanted)
@@ -92,7 +110,8 @@ def read_corpora(
     Raises:
         DataError: at the call if files are missing, on iteration if one cannot be used.
     """
-    return chain.from_iterable([found.read(splits) for found in find_corpora(raw_dir, corpora).values()])
+    with _readable(raw_dir):
+        return chain.from_iterable([found.read(splits) for found in find_corpora(raw_dir, corpora).values()])
 
 
 def terms_of(corpus: str) -> str:

@@ -22,7 +22,7 @@ from data_prep.corpora.dialogue import (
     clean_text,
     text_lines,
 )
-from data_prep.corpora.found import SPLITS, Found
+from data_prep.corpora.found import SPLITS, Found, spelled
 from rewards.labels import OTHERS
 
 LAYOUT = "dailydialog/{train,validation,test}/dialogues_{,emotion_}<folder>.txt"
@@ -54,7 +54,7 @@ def find(_: Path, root: Path) -> Found:
 
 
 def _files(root: Path, name: str) -> tuple[Path, Path]:
-    folder = root / name
+    folder = spelled(root, name)
     if not folder.is_dir():
         packed = root / f"{name}.zip"
         remedy = f"unpack {packed.name} there" if packed.is_file() else "complete it, or leave it out"
@@ -65,7 +65,7 @@ def _files(root: Path, name: str) -> tuple[Path, Path]:
 
 
 def _one(folder: Path, *names: str) -> Path:
-    found = [folder / name for name in names if (folder / name).is_file()]
+    found = [path for path in (spelled(folder, name) for name in names) if path.is_file()]
     if len(found) != 1:
         problem = f"neither {names[0]} nor {names[1]}" if not found else f"both {names[0]} and {names[1]}"
         raise DataError(folder, None, problem, "unpack the release again, or keep one of the two")

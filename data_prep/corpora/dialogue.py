@@ -94,13 +94,13 @@ def packed(begin: bytes) -> str | None:
 def utf16(begin: bytes) -> str | None:
     """What iconv calls the encoding of a file that begins so, if that is UTF-16 or UTF-32; else None.
 
-    Without a mark it is known by a zero byte, which every ASCII character has there and UTF-8 text never.
+    Without a mark it is known by its zero bytes, which every ASCII character has there and UTF-8 text never.
     """
     if begin.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "utf-32"
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    if (place := begin.find(b"\0")) < 0:
+    if (place := begin.find(b"\0")) < 0 or begin.count(b"\0") * 4 < len(begin):  # a few are a slip
         return None
     return "utf-16le" if place % 2 else "utf-16be"
 
@@ -122,9 +122,9 @@ def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Itera
         DataError: the file cannot be opened, is none, is UTF-16, has line ends of CR alone, or a line cannot
             be decoded or is too long.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise DataError(path, None, "this is no file", "put the file of the original release there")
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DataError(path, None, "this is no file", "put the file of the original release there")
         with path.open("rb") as file:
             # Decoding line by line names the exact line of a bad byte; a text file decodes in blocks.
             for number, raw in enumerate(iter(lambda: file.readline(most), b""), start=1):

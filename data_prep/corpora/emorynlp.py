@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_prep.corpora import emorynlp_json
 from data_prep.corpora.dialogue import DataError, Dialogue, Row, clean_name, read_csv_dialogues
-from data_prep.corpora.found import SPLITS, Found, one_file_a_split
+from data_prep.corpora.found import SPLITS, Found, one_file_a_split, spelled
 
 _NAME = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""")
 _LIST = re.compile(rf"\s*\[\s*(?:{_NAME.pattern})(?:(?:\s*,\s*|\s+)(?:{_NAME.pattern}))*+\s*,?\s*\]\s*")
@@ -31,9 +31,9 @@ def find(_: Path, root: Path) -> Found:
     """
     csv = {split: root / f"emorynlp_{split}_final.csv" for split in SPLITS}
     own = {split: root / f"emotion-detection-{short}.json" for split, short in emorynlp_json.NAMES.items()}
-    if not any(path.is_file() for path in own.values()):
+    if not any(spelled(root, path.name).is_file() for path in own.values()):
         return one_file_a_split(csv, read_split)
-    if any(path.is_file() for path in csv.values()):
+    if any(spelled(root, path.name).is_file() for path in csv.values()):
         raise DataError(
             root,
             None,

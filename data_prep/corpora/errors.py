@@ -26,4 +26,5 @@ class DataError(ValueError):
 
     def __str__(self) -> str:
         where = self.path if self.line is None else f"{self.path}, line {self.line}"
-        return f"{where}: {self.problem}. Remedy: {self.remedy}."
+        # A library's words, or a path, may have several lines.
+        return " ".join(f"{where}: {self.problem}. Remedy: {self.remedy}.".split("\n"))

@@ -26,18 +26,33 @@ class Found:
     read: Callable[[Sequence[str]], Iterator[Dialogue]]
 
 
+def spelled(folder: Path, name: str) -> Path:
+    """The entry of a folder with this name in whatever capitals; ``folder / name`` where there is none.
+
+    Raises:
+        DataError: there are two of them.
+    """
+    entries = folder.iterdir() if folder.is_dir() else []
+    found = sorted(path for path in entries if path.name.casefold() == name.casefold())
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise DataError(folder, None, f"{names} differ in their capitals alone", "keep one of them")
+    return found[0] if found else folder / name
+
+
 def one_file_a_split(
     paths: Mapping[str, Path], read_split: Callable[[Path, str], Iterator[Dialogue]]
 ) -> Found:
     """A corpus with one file for each split.
 
     Args:
-        paths: split -> file.
+        paths: split -> file; its capitals do not matter.
         read_split: yields the dialogues of a file, given the file and its split.
 
     Raises:
-        DataError: a file is missing.
+        DataError: a file is missing, or stands there twice, in other capitals.
     """
+    paths = {split: spelled(path.parent, path.name) for split, path in paths.items()}
     for path in paths.values():
         if not path.is_file():
             problem = "this is no file" if path.exists() else "no such file"

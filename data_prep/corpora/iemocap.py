@@ -8,13 +8,27 @@ The usual split lies beside this module: Session 5 is the test split, twelve dia
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from data_prep import strict_json
-from data_prep.corpora.dialogue import DataError, Dialogue, Utterance, clean_text, text_lines
-from data_prep.corpora.found import SPLITS, Found
+from data_prep.corpora.dialogue import (
+    MOST_BYTES,
+    MOST_TURNS,
+    DataError,
+    Dialogue,
+    Utterance,
+    clean_text,
+    text_lines,
+)
+from data_prep.corpora.found import SPLITS, Found, spelled
+
+_log = logging.getLogger(__name__)
 
 SPLIT_FILE = "iemocap_split.json"
 LAYOUT = "iemocap/Session{1..5}"
@@ -30,10 +44,12 @@ CODES = {
     "exc": "excited",
     "fru": "frustrated",
 }
+#: Codes of lines that are context only: no agreement, another emotion, fear, surprise, disgust.
+OTHER_CODES = ("xxx", "oth", "fea", "sur", "dis")
 SPEAKERS = {"F": "Female speaker", "M": "Male speaker"}
 
-_DIALOGUE_ID = re.compile(r"Ses(?P<session>\d\d)[FM]_\w+", re.ASCII)
-_TURN_ID = re.compile(r"(?P<dialogue>Ses\d\d[FM]_\w+)_(?P<speaker>[FM])\d+[a-z]?", re.ASCII)
+_DIALOGUE_ID = re.compile(r"Ses(?P<session>\d\d)[FM]_\w{1,60}", re.ASCII)
+_TURN_ID = re.compile(r"(?P<dialogue>Ses\d\d[FM]_\w+)_(?P<speaker>[FM])\d{1,9}[a-z]?", re.ASCII)
 _TURN = re.compile(
     r"(?P<id>\S+)\s+\[\s*(?P<start>\d{1,9}(?:\.\d{1,9})?)\s*-\s*\d{1,9}(?:\.\d{1,9})?\s*\]\s*:(?P<text>.*)",
     re.ASCII | re.DOTALL,
@@ -44,6 +60,7 @@ _OTHER_MICROPHONE = re.compile(r"Ses\d\d[FM]_\w+_[FM]X+\w*(?![^\s:\[])", re.ASCI
 # "M: text" or "<turn id> text". A bracket with digits behind the id is a time stamp, and then a broken one.
 _UNTIMED = re.compile(r"(?:[FM]\s*:|Ses\d\d[FM]_\w+\s*[:\s])\s*(?!\[\s*[\d.-])\S.*", re.ASCII | re.DOTALL)
 _SUMMARY = re.compile(r"\[[^\]]*\]\s+(?P<id>\S+)\s+(?P<code>[A-Za-z]{3})(?:\s+\[[^\]]*\])?\s*", re.ASCII)
+_LATE_SUMMARY = re.compile(r"\[[^\]]*\]\s+Ses\d\d[FM]_\w+\s", re.ASCII)
 _EVALUATOR = re.compile(r"C-E\d+:\s*(?P<categories>[^(]*?)\s*(?:\(.*\)?)?", re.ASCII | re.DOTALL)
 #: What evaluators call the six classes.
 CATEGORIES = {
@@ -62,12 +79,15 @@ def find(raw_dir: Path, root: Path) -> Found:
     """The release, by the split file next to or inside the folder, else by the usual split.
 
     Raises:
-        DataError: no session is there.
+        DataError: no session is there, or two split files are.
     """
-    if not any((root / f"Session{number}").is_dir() for number in range(1, 6)):
+    if not any(spelled(root, f"Session{number}").is_dir() for number in range(1, 6)):
         raise DataError(root, None, "no Session1 to Session5 in it", "unpack the whole release there")
-    places = (raw_dir / SPLIT_FILE, root / SPLIT_FILE)
-    split_file = next((path for path in places if path.is_file()), _USUAL_SPLIT)
+    places = (spelled(raw_dir, SPLIT_FILE), spelled(root, SPLIT_FILE))
+    own = [path for path in places if os.path.lexists(path)]
+    if len(own) > 1:
+        raise DataError(own[0], None, f"{own[1]} is there, too", "keep one of the two split files")
+    split_file = own[0] if own else _USUAL_SPLIT
 
     def paths() -> list[Path]:
         found = dialogue_files(root, load_splits(split_file), split_file)
@@ -75,19 +95,28 @@ def find(raw_dir: Path, root: Path) -> Found:
 
     def read(splits: Sequence[str]) -> Iterator[Dialogue]:
         ids = load_splits(split_file)
+        _tell_what_is_left_out(root, split_file, frozenset(chain.from_iterable(ids.values())))
         return read_release(root, {split: ids[split] for split in SPLITS if split in splits}, split_file)
 
     return Found(paths, read)
+
+
+@cache
+def _tell_what_is_left_out(root: Path, split_file: Path, named: frozenset[str]) -> None:
+    there = {path.stem for path in root.glob("*/dialog/transcriptions/Ses*.txt")}
+    if left_out := sorted(name for name in there - named if _DIALOGUE_ID.fullmatch(name)):
+        told = "%s: %d of the release's dialogues are in none of its splits and not read; the first is %s"
+        _log.warning(told, split_file, len(left_out), left_out[0])
 
 
 def load_splits(path: str | Path) -> dict[str, list[str]]:
     """Read a split file, ``{"train": [dialogue id, ...], "dev": [...], "test": [...]}``.
 
     Raises:
-        DataError: no JSON, another shape, or a dialogue that is named twice.
+        DataError: no JSON, another shape, no dialogue at all, or one that is named twice.
     """
     path = Path(path)
-    text = "".join(line for _, line in text_lines(path))
+    text = "".join(line for _, line in text_lines(path, most=MOST_BYTES))
     shape = 'write {"train": [...], "dev": [...], "test": [...]} with dialogue ids such as "Ses01F_impro01"'
     try:
         splits = strict_json.loads(text)
@@ -98,6 +127,8 @@ def load_splits(path: str | Path) -> dict[str, list[str]]:
     for split, ids in splits.items():
         if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
             raise DataError(path, None, f"split {split!r} is no list of dialogue ids", shape)
+    if not any(splits.values()):
+        raise DataError(path, None, "no split names a dialogue", shape)
     _check_disjoint(path, splits)
     return {split: splits[split] for split in SPLITS}
 
@@ -154,8 +185,8 @@ def _dialogue_files(root: Path, source: Path, split: str, dialogue_id: str) -> t
     remedy = "correct the id in the split file, or complete the IEMOCAP release"
     match = _DIALOGUE_ID.fullmatch(dialogue_id)
     if match is None:
-        raise DataError(source, None, f"split {split!r}: {dialogue_id!r} is no dialogue id", remedy)
-    session = root / f"Session{int(match['session'])}"
+        raise DataError(source, None, f"split {split!r}: {dialogue_id[:60]!r} is no dialogue id", remedy)
+    session = spelled(root, f"Session{int(match['session'])}")
     if not session.is_dir():
         raise DataError(
             session,
@@ -210,7 +241,7 @@ def _read_dialogue(split: str, dialogue_id: str, transcript: Path, evaluation: P
 def _read_turns(path: Path, dialogue_id: str) -> dict[str, tuple[float, str, str]]:
     """Turn id -> (start time, speaker, text) of one transcript."""
     turns: dict[str, tuple[float, str, str]] = {}
-    for number, raw in text_lines(path, fallback="latin-1"):
+    for number, raw in text_lines(path, fallback="latin-1", most=MOST_BYTES):
         line = raw.strip()
         if not line or _OTHER_MICROPHONE.match(line):
             continue
@@ -231,6 +262,8 @@ def _read_turns(path: Path, dialogue_id: str) -> dict[str, tuple[float, str, str
                 path, number, f"empty utterance {turn_id}", "fill in the text, or remove the line"
             )
         turns[turn_id] = (float(match["start"]), speaker, text)
+        if len(turns) > MOST_TURNS:
+            raise DataError(path, number, f"a dialogue of more than {MOST_TURNS:,} utterances", _RELEASE)
     if not turns:
         raise DataError(path, None, "no timed utterance in the file", _RELEASE)
     return turns
@@ -239,9 +272,11 @@ def _read_turns(path: Path, dialogue_id: str) -> dict[str, tuple[float, str, str
 def _read_codes(path: Path, dialogue_id: str) -> dict[str, tuple[int, str]]:
     """Turn id -> (line, emotion code) from the summary lines; the evaluators' own lines are passed over."""
     codes: dict[str, tuple[int, str]] = {}
-    for number, raw in text_lines(path, fallback="latin-1"):
+    for number, raw in text_lines(path, fallback="latin-1", most=MOST_BYTES):
         # Only summaries begin with a bracket; the heading begins with "%", evaluators' lines with a letter.
         if not raw.lstrip().startswith("["):
+            if _LATE_SUMMARY.search(raw):  # a line end was lost, or is of another kind
+                raise DataError(path, number, f"a summary within the line {raw.strip()[:60]!r}", _RELEASE)
             continue
         match = _SUMMARY.fullmatch(raw.strip())
         if match is None:
@@ -254,7 +289,11 @@ def _read_codes(path: Path, dialogue_id: str) -> dict[str, tuple[int, str]]:
             raise DataError(
                 path, number, f"duplicate utterance id {turn_id}", "remove one of the two summaries"
             )
-        codes[turn_id] = (number, match["code"].lower())
+        code = match["code"].lower()
+        if code not in CODES and code not in OTHER_CODES:
+            problem = f"unknown emotion {code!r}; expected one of {', '.join((*CODES, *OTHER_CODES))}"
+            raise DataError(path, number, problem, "correct the label, or restore the file from the release")
+        codes[turn_id] = (number, code)
     if not codes:
         raise DataError(path, None, "no summary line in the file", _RELEASE)
     return codes
@@ -268,7 +307,7 @@ def _read_votes(path: Path) -> dict[str, dict[str, int]]:
     """
     votes: dict[str, dict[str, int]] = {}
     turn_id = None
-    for _, raw in text_lines(path, fallback="latin-1"):
+    for _, raw in text_lines(path, fallback="latin-1", most=MOST_BYTES):
         if found := _SUMMARY.fullmatch(raw.strip()):
             turn_id = found["id"]
         elif turn_id and (line := _EVALUATOR.fullmatch(raw.strip())):
@@ -282,5 +321,6 @@ def _read_votes(path: Path) -> dict[str, dict[str, int]]:
 def _speaker(path: Path, number: int, turn_id: str, dialogue_id: str) -> str:
     match = _TURN_ID.fullmatch(turn_id)
     if match is None or match["dialogue"] != dialogue_id:
-        raise DataError(path, number, f"{turn_id!r} is no utterance id of dialogue {dialogue_id!r}", _RELEASE)
+        problem = f"{turn_id[:60]!r} is no utterance id of dialogue {dialogue_id!r}"
+        raise DataError(path, number, problem, _RELEASE)
     return SPEAKERS[match["speaker"]]

@@ -171,8 +171,9 @@ def _json_header(path: Path) -> tuple[list[str], dict[str, Sequence[str]]]:
 
 
 def _names(path: Path) -> list[str]:
+    text = "".join(line for _, line in text_lines(path, most=MOST_BYTES))
     try:
-        names = json.loads("".join(line for _, line in text_lines(path)))
+        names = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
             path, getattr(error, "lineno", None), f"not JSON ({error})", names_remedy(path)

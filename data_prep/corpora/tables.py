@@ -36,7 +36,7 @@ _SPELLINGS: dict[str, dict[str, str | None]] = {
     "iemocap": {
         **iemocap.CODES,
         **iemocap.CATEGORIES,
-        **dict.fromkeys(("xxx", "oth", "other", "fea", "fear", "sur", "surprise", "dis", "disgust")),
+        **dict.fromkeys((*iemocap.OTHER_CODES, "other", "fear", "surprise", "disgust")),
     },
     "dailydialog": {"no_emotion": "no emotion"},
 }
@@ -64,9 +64,21 @@ def find(corpus: str, root: Path) -> Found | None:
 
     def read(splits: Sequence[str]) -> Iterator[Dialogue]:
         wanted = [split for split in SPLITS if split in splits]
+        if corpus == "iemocap":  # its ids do not name their split
+            _check_apart(tables)
         return chain.from_iterable(_read_split(corpus, root, tables, split) for split in wanted)
 
     return Found(lambda: [table.path for table in tables], read)
+
+
+def _check_apart(tables: Sequence[Table]) -> None:
+    """Refuse a dialogue in two splits, which would leak test text into training."""
+    seen: dict[str, str] = {}
+    for split in SPLITS:
+        for row in chain.from_iterable(table.rows(split) for table in tables):
+            if (first := seen.setdefault(name := _dialogue_of(row), split)) != split:
+                problem = f"dialogue {name!r} stands in {first} and again in {split}"
+                raise row.error(problem, "keep one of the two, or give every dialogue an id of its own")
 
 
 def _read_split(corpus: str, root: Path, tables: Sequence[Table], split: str) -> Iterator[Dialogue]:
@@ -123,8 +135,10 @@ def _utterances(corpus: str, rows: Sequence[TableRow]) -> tuple[Utterance, ...]:
         key = len(turns) if given is None else _id(row, "utterance", given)
         if key in turns:
             raise row.error(f"utterance {key!r} of its dialogue stands there twice", "remove one of the two")
-        text = row.cells["text"]
-        words = clean_text(text, row.path, row.number) if isinstance(text, str) else ""
+        text = "" if row.cells["text"] is None else row.cells["text"]
+        if not isinstance(text, str):
+            raise row.error(f"utterance {repr(text)[:40]} is no text", "write it as text")
+        words = clean_text(text, row.path, row.number)
         if not words:
             raise row.error("empty utterance", "fill in the text, or remove the row")
         speaker = _speaker(corpus, row, len(turns))

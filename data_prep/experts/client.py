@@ -21,7 +21,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_prep.experts.completion import Said, kind_of, read_completion, short, tokens_of, words_of
+from data_prep.experts.completion import (
+    TAKEN,
+    Said,
+    is_count,
+    kind_of,
+    read_completion,
+    short,
+    tokens_of,
+    words_of,
+)
 from data_prep.experts.settings import Endpoint, ExpertError, Settings, load_experts, settings_of
 from data_prep.files import write_json, write_text
 from rewards.parse import spoken
@@ -137,6 +146,7 @@ class _Asker:
         self.settings, self.cache = settings, cache
         self.answers = Answers()
         self.reserved = 0.0  # cost of requests on their way, at most
+        self.before = 0.0  # price of what the same requests were answered in earlier commands
         self.answered: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.denied = ""  # what was said with status 403: of one request, or of the key
@@ -187,7 +197,8 @@ class _Asker:
         new, prompt, cost = 0, 0.0, 0.0
         for request in requests:
             endpoint = self._endpoint(request)
-            if _kept(self._path(endpoint, request.messages, self.settings.max_tokens)):
+            if known := _kept(self._path(endpoint, request.messages, self.settings.max_tokens)):
+                self.before += Answers().count(known, endpoint, request.messages)
                 continue
             tokens = sum(len(m["content"]) for m in request.messages) / _CHARS_PER_TOKEN
             new, prompt = new + 1, prompt + tokens
@@ -259,11 +270,12 @@ class _Asker:
             return known
         tokens = sum(len(m["content"]) for m in messages) / _CHARS_PER_TOKEN
         most = endpoint.cost(tokens, room)
-        cap = self.settings.max_cost
-        if cap is not None and self.answers.cost + self.reserved + most > cap:
+        cap, spent = self.settings.max_cost, self.before + self.answers.cost
+        if cap is not None and spent + self.reserved + most > cap:
             raise ExpertError(
-                f"the next request could take the cost over expert.max_cost={cap:g} ({self.answers.cost:.2f} "
-                "spent); every answer so far is kept: raise it and run the same command again"
+                f"the next request could take the cost over expert.max_cost={cap:g} ({spent:.2f} spent, "
+                f"{self.before:.2f} of it by earlier commands); every answer so far is kept: raise it and "
+                "run the same command again"
             )
         self.reserved += most
         try:
@@ -405,9 +417,11 @@ def _kept(path: Path) -> dict[str, Any] | None:
     """An answer on disk; None where there is none, the file is broken, or it holds a refusal."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("text"), str) else None
+    if not isinstance(found, dict) or not isinstance(found.get("text"), str):
+        return None
+    return {name: value for name, value in found.items() if name not in TAKEN or is_count(value)}
 
 
 def _as_kept(said: Said, completion: Any) -> dict[str, Any]:

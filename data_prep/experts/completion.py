@@ -22,7 +22,8 @@ _BESIDE = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "t
 _TEXTS = ("text", "thinking", "reasoning", "content", "summary", "parts", "value")
 #: Reasons why an answer ended that is not whole: a fault of the endpoint's, or (the others) its filter.
 _BROKEN_OFF = re.compile("(error|abort|resource)|content.?filter|safety|recitation|sensitive|prohibited")
-_TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
+#: What an answer took, as we and as endpoints call it.
+TAKEN = {"prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,10 @@ def kind_of(body: Any) -> str:
 def tokens_of(completion: Any) -> dict[str, Any]:
     """``prompt_tokens`` and ``answer_tokens`` of a completion, as far as it counts them."""
     usage = getattr(completion, "usage", None)
-    taken = {name: getattr(usage, key, None) for name, key in _TAKEN.items()}
-    return {name: value for name, value in taken.items() if _is_count(value)}
+    taken = {name: getattr(usage, key, None) for name, key in TAKEN.items()}
+    return {name: value for name, value in taken.items() if is_count(value)}
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Can it be a count of tokens?"""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST_TOKENS

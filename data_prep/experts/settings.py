@@ -131,7 +131,8 @@ class Settings:
         max_tokens: of one answer.
         max_tokens_cap: of an answer that was cut at ``max_tokens`` and is asked for with more room.
         temperature: None sends none, for endpoints that take no other than their own.
-        max_cost: of all requests together; None: no cap.
+        max_cost: of all requests together, those that earlier commands had answered among them, at today's
+            prices; None: no cap.
     """
 
     endpoints: Annotated[tuple[Endpoint, ...], AfterValidator(_with_names)]

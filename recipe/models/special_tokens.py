@@ -9,6 +9,8 @@ from typing import Any
 from data_prep.prompt import broken_up
 from rewards.parse import THINK_CLOSE, THINK_OPEN
 
+_TAG = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
+
 
 def plain_messages(messages: Sequence[Mapping[str, str]], tokenizer: Any) -> list[dict[str, str]]:
     """Chat messages in whose content the tokenizer finds none of its control tokens.
@@ -23,14 +25,23 @@ def plain_messages(messages: Sequence[Mapping[str, str]], tokenizer: Any) -> lis
         tokenizer: a Hugging Face tokenizer.
     """
     tokens = _control_tokens(tokenizer)
-    return [{**message, "content": broken_up(message["content"], tokens)} for message in messages]
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+
+    def plain(text: str) -> str:
+        text = broken_up(text, tokens)
+        # Some tokens are looked for in what the tokenizer makes of a text: small letters, plain forms.
+        normal = normalizer.normalize_str(text) if normalizer and tokens else text
+        return broken_up(normal, tokens) if tokens and tokens.search(normal) else text
+
+    return [{**message, "content": plain(message["content"])} for message in messages]
 
 
 def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     """The special tokens, and whatever else is one token because it looks like a tag."""
     added = tokenizer.added_tokens_decoder.values()
-    found = {token.content for token in added if token.special or re.fullmatch(r"<[^\s<>]+>", token.content)}
-    found |= set(tokenizer.all_special_tokens)
+    found = {token.content for token in added if token.special or _TAG.fullmatch(token.content)}
+    # Without the white space around them: a space that breaks them up would be found with them.
+    found = {token.strip() for token in found | set(tokenizer.all_special_tokens)}
     found -= {THINK_OPEN, THINK_CLOSE, ""}
     longest_first = sorted(found, key=lambda token: (-len(token), token))
     return re.compile("|".join(map(re.escape, longest_first))) if found else None

@@ -61,7 +61,7 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
     if hardware == "cpu":
         environment.setdefault("VERL_PLATFORM", "cpu")
     if raw_dir := shortcuts.get("RAW_DIR"):
-        added.append(f"raw_dir={_quoted(str(Path(raw_dir).expanduser().resolve()))}")
+        added.append(f"raw_dir={_quoted(str(Path(os.path.expanduser(raw_dir)).resolve()))}")
     if run := shortcuts.get("NAME"):
         added.append(f"run.name={_quoted(run)}")
     # Flags and their values go first: argparse wants all overrides in one place.

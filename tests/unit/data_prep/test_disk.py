@@ -21,6 +21,8 @@ from data_prep.disk import in_words, why_failed
         (errno.EACCES, "run.root"),
         (errno.EIO, "copy the run to another one"),
         (errno.ENOENT, "restore it"),
+        (errno.EISDIR, "move it away"),
+        (errno.ENOTDIR, "move it away"),
     ],
 )
 def test_in_words(number, words):

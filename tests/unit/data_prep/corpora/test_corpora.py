@@ -91,6 +91,27 @@ def test_the_usual_split_is_there_and_a_file_takes_its_place(tmp_path):
     assert [d.split for d in read_corpora(tmp_path, ["iemocap"])] == ["train", "dev"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "dangling link", "two of them"])
+def test_a_split_file_that_cannot_be_used_is_told_and_the_usual_split_not_taken_instead(tmp_path, kind):
+    simple_dialogue(tmp_path / "iemocap", "Ses01F_impro01")
+    path = tmp_path / "iemocap_split.json"
+    if kind == "two of them":
+        write(tmp_path / "iemocap/iemocap_split.json", "{}")
+        write(path, "{}")
+    make = {"folder": Path.mkdir, "pipe": os.mkfifo, "dangling link": lambda p: p.symlink_to("gone")}
+    make.get(kind, Path.exists)(path)
+    with pytest.raises(DataError, match=rf"{path}: (this is no file|cannot be read|.* is there, too)"):
+        list(read_corpora(tmp_path, "iemocap"))
+
+
+def test_dialogues_in_no_split_are_told(tmp_path, caplog):
+    write_iemocap(tmp_path, "iemocap_split.json")
+    simple_dialogue(tmp_path / "iemocap", "Ses03M_impro07")
+    assert len(list(read_corpora(tmp_path, "iemocap"))) == 4
+    (told,) = caplog.messages
+    assert "1 of the release's dialogues are in none of its splits" in told and "Ses03M_impro07" in told
+
+
 def test_an_incomplete_or_empty_iemocap_names_the_remedy_unless_left_out(tmp_path):
     write_meld(tmp_path)
     simple_dialogue(tmp_path / "iemocap", "Ses01F_impro01")
@@ -183,3 +204,37 @@ def test_two_folders_of_one_corpus_are_told(tmp_path):
         (tmp_path / name).mkdir()
     with pytest.raises(DataError, match="MELD and meld are the same corpus"):
         find_corpora(tmp_path)
+
+
+def test_capitals_of_files_do_not_matter_and_two_spellings_are_told(tmp_path):
+    write_meld(tmp_path)
+    write_emory(tmp_path)
+    write_iemocap(tmp_path, "IEMOCAP_split.json")
+    (tmp_path / "meld/train_sent_emo.csv").rename(tmp_path / "meld/Train_sent_emo.CSV")
+    (tmp_path / "emorynlp/emorynlp_dev_final.csv").rename(tmp_path / "emorynlp/EmoryNLP_dev_final.csv")
+    (tmp_path / "iemocap/Session1").rename(tmp_path / "iemocap/session1")
+    assert len(list(read_corpora(tmp_path))) == 3 + 3 + 4
+    write(tmp_path / "meld/train_sent_emo.csv", MELD_HEADER + MELD_ROW)
+    with pytest.raises(DataError, match=r"Train_sent_emo.CSV and train_sent_emo.csv differ in"):
+        read_corpora(tmp_path)
+
+
+def test_a_folder_is_named_from_the_user_s_home_and_one_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    write_meld(tmp_path / "raw")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert list(find_corpora("~/raw")) == ["meld"]
+    with pytest.raises(DataError, match="~no-such-user/raw: no such folder"):
+        find_corpora("~no-such-user/raw")
+    with pytest.raises(DataError, match="cannot be read .File name too long.*Remedy: check its name"):
+        find_corpora("a" * 5000)
+
+    def refused(_):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "raw"))
+
+    monkeypatch.setattr(Path, "iterdir", refused)  # a superuser may read all
+    with pytest.raises(DataError, match=r"raw: cannot be read .Permission denied.*its permissions"):
+        find_corpora("~/raw")
+
+
+def test_a_refusal_is_one_line():
+    assert len(str(DataError("a\nb", 1, "one\ntwo\n", "three")).splitlines()) == 1

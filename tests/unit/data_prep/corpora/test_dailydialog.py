@@ -52,6 +52,13 @@ def test_names_without_the_split_are_read(release):
     assert len(list(read_corpora(release, "dailydialog"))) == 6
 
 
+def test_capitals_of_folders_and_files_do_not_matter(release):
+    folder = release / "DailyDialog/train"
+    (folder / "dialogues_train.txt").rename(folder / "Dialogues_Train.txt")
+    folder.rename(release / "DailyDialog/Train")
+    assert len(list(read_corpora(release, "dailydialog"))) == 6
+
+
 def test_it_is_read_only_where_it_is_asked_for(release):
     with pytest.raises(DataError, match="found no meld/.*iemocap/.*emorynlp/"):
         find_corpora(release)
@@ -70,6 +77,8 @@ def test_it_is_read_only_where_it_is_asked_for(release):
         ("dialogues_train.txt", TEXT + "More . __eou__\n", 3, "dialogues_emotion_train.txt has nothing"),
         ("dialogues_train.txt", "Hi . __eou__ " * 2001 + "\n", 1, "2,001 utterances where a dialogue has at"),
         ("dialogues_train.txt", "", 1, "dialogues_train.txt has nothing on this line"),
+        ("dialogues_train.txt", TEXT.replace("Oh", "O\0h"), 1, "unreadable character U+0000"),
+        ("dialogues_emotion_train.txt", "0 2\0 6\n0 4\n", 1, "'2\\x00' is no class id"),
         ("dialogues_emotion_train.txt", "0 2 6\n0 7\n", 2, "'7' is no class id from 0 to 6"),
         ("dialogues_emotion_train.txt", "0 2 6\n\n", 2, "dialogues_emotion_train.txt has nothing"),
         ("dialogues_emotion_train.txt", "0 2 6\n0 ٤\n", 2, "is no class id"),

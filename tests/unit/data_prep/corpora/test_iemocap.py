@@ -110,6 +110,13 @@ def test_iemocap_falls_back_to_one_byte_text(tmp_path):
         (GOOD + "Ses01F_impro01_F001\n", 2, "unreadable line"),
         (GOOD + "Ses01F_impro01_F001 [2.0-3.0]:  \n", 2, "empty utterance"),
         (GOOD + GOOD, 2, "duplicate utterance id"),
+        (GOOD + f"Ses01F_impro01_F{'9' * 5000} [2.0-3.0]: Hi.\n", 2, "is no utterance id of dialogue"),
+        (GOOD + "a" * 1_000_001, 2, "a line of more than 1,000,000 bytes"),
+        (
+            "".join(f"Ses01F_impro01_F{i} [2.0-3.0]: Hi.\n" for i in range(2001)),
+            2001,
+            "a dialogue of more than 2,000 utterances",
+        ),
         (GOOD + "Ses01F_impro02_F001 [2.0-3.0]: Hi.\n", 2, "is no utterance id of dialogue"),
         (GOOD + "Ses01F_impro01_G001 [2.0-3.0]: Hi.\n", 2, "is no utterance id of dialogue"),
         (GOOD.encode() + b"Ses01F_impro01_F001 [2.0-3.0]: Hi\x81.\n", 2, "unreadable character U+0081"),
@@ -132,6 +139,9 @@ def test_iemocap_bad_transcripts(tmp_path, transcript, line, problem):
         (HEADING + "[1.0 - 2.0]\tSes01F_impro02_F000\tneu\t[2, 2, 2]\n", 3, "is no utterance id of dialogue"),
         ("[1.0 - 2.0]\tSes01F_impro01_F000\tneu\t[2, 2, 2]\n" * 2, 2, "duplicate utterance id"),
         (summary("Ses01F_impro01_F009", "ang"), 1, "has emotion 'ang' but no timed line"),
+        (summary("Ses01F_impro01_F000", "zzz"), 1, "unknown emotion 'zzz'; expected one of hap, sad, neu"),
+        (HEADING + "C-E1:\tAnger;\t()\r" + summary("Ses01F_impro01_F000", "neu"), 3, "a summary within"),
+        (HEADING + "\u200b" + summary("Ses01F_impro01_F000", "neu"), 3, "a summary within the line"),
     ],
 )
 def test_iemocap_bad_evaluations(tmp_path, evaluation, line, problem):
@@ -153,6 +163,8 @@ def test_iemocap_missing_files_are_errors_at_the_call(tmp_path):
         iemocap.read_release(tmp_path, {"dev": ["../x"]}, tmp_path / "split.json")
     with pytest.raises(DataError, match="'Ses01F_impro01' stands in train and again in test"):
         iemocap.read_release(tmp_path, {"train": ["Ses01F_impro01"], "test": ["Ses01F_impro01"]})
+    with pytest.raises(DataError, match="split 'dev': 'Ses01F_a{53}' is no dialogue id"):
+        iemocap.read_release(tmp_path, {"dev": ["Ses01F_" + "a" * 5000]})
     (tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt").unlink()
     with pytest.raises(DataError, match=r"EmoEvaluation/Ses01F_impro01.txt: no evaluation file"):
         iemocap.read_release(tmp_path, {"dev": ["Ses01F_impro01"]})
@@ -165,6 +177,7 @@ def test_iemocap_missing_files_are_errors_at_the_call(tmp_path):
         ("", 1, "not JSON"),
         (b'{"train": ["\xff"]}', 1, "0xff is not UTF-8"),
         ("[]", None, "not an object with exactly the keys train, dev, test"),
+        ('{"train": [], "dev": [], "test": []}', None, "no split names a dialogue"),
         ('{"train": [], "dev": []}', None, "not an object with exactly the keys"),
         ('{"train": [], "dev": "Ses", "test": []}', None, "split 'dev' is no list"),
         ('{"train": ["a"], "dev": [], "test": ["a"]}', None, "'a' stands in train and again in test"),

@@ -88,11 +88,19 @@ def test_iemocap_by_code_with_lines_that_are_context_only(tmp_path):
         }
         for i, code in enumerate(codes)
     ]
-    for split in ("train", "dev", "test"):
-        jsonl(tmp_path / f"iemocap/{split}.jsonl", rows)
+    for split, other in (("train", name), ("dev", "Ses02F_impro01"), ("test", "Ses05F_impro01")):
+        jsonl(tmp_path / f"iemocap/{split}.jsonl", [row | {"dialogue_id": other} for row in rows])
     (dialogue,) = read(tmp_path, "iemocap")["train"]
     assert dialogue.dialogue_id == name
     assert [u.label for u in dialogue.utterances] == ["happy", "frustrated", None, None]
+
+
+def test_a_dialogue_of_iemocap_in_two_splits_is_refused(tmp_path):
+    row = {"speaker": "F", "text": "Hm.", "emotion": "hap"}
+    for split, name in (("train", "Ses01F_impro01"), ("dev", "Ses02F_impro01"), ("test", "Ses01F_impro01")):
+        jsonl(tmp_path / f"iemocap/{split}.jsonl", [row | {"dialogue_id": name}])
+    with pytest.raises(DataError, match=r"test.jsonl, line 1: dialogue 'Ses01F_impro01' stands in train and"):
+        read(tmp_path, "iemocap")
 
 
 def test_a_row_may_be_a_dialogue(tmp_path):
@@ -142,6 +150,7 @@ NAMED = [row | {"label": MELD_IDS[row["label"]]} for row in ROWS]
         ([NAMED[0], NAMED[0]], 2, "utterance 1 of its dialogue stands there twice"),
         ([NAMED[0] | {"label": "glee"}], 1, "unknown emotion 'glee'; expected one of neutral, "),
         ([NAMED[0] | {"text": " "}], 1, "empty utterance"),
+        ([NAMED[0] | {"text": 3}], 1, "utterance 3 is no text"),
         ([NAMED[0] | {"speaker": None}], 1, "no speaker"),
         ([NAMED[0] | {"speaker": NAN}], 1, "speaker nan is no name"),
         ([NAMED[0] | {"speaker": {"name": "Ann"}}], 1, "is no name"),

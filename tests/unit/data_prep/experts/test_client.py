@@ -148,6 +148,45 @@ def test_the_cost_cap_stops_before_it_is_passed(server, tmp_path, concurrency):
     assert len(server.bodies) == 4 if concurrency == 1 else 1 <= len(server.bodies) <= 4
 
 
+def test_the_cost_cap_counts_what_earlier_commands_spent(server, tmp_path):
+    server.usage = (3, 500)
+
+    def ask(**changes):
+        how = settings(server, concurrency=1, max_tokens=500, **changes)
+        return ask_all(requests(8), how, tmp_path, "test")
+
+    for _ in range(2):  # the same command again buys nothing more
+        with pytest.raises(ExpertError, match="expert.max_cost=0.01"):
+            ask(max_cost=0.01)
+        assert len(server.bodies) == 4
+    with pytest.raises(ExpertError, match=r"max_cost=0.005 \(0.01 spent, 0.01 of it by earlier commands"):
+        ask(max_cost=0.005)
+    double = Endpoint("one", server.url, "m", "EXPERT_API_KEY", prompt_price=4.0, answer_price=8.0)
+    with pytest.raises(ExpertError, match=r"max_cost=0.016 \(0.02 spent"):  # at today's prices
+        ask(max_cost=0.016, endpoints=(double,))
+    assert len(server.bodies) == 4
+    answers = ask(max_cost=0.02)
+    assert (answers.cached, answers.asked, len(answers.texts)) == (4, 4, 8)
+
+
+@pytest.mark.parametrize("kept", ['{"text": "fi', "", "[" * 100_000, '{"text": 3}', "\0\0"])
+def test_half_a_file_in_the_cache_is_asked_again(server, tmp_path, kept):
+    ask_all(requests(1), settings(server), tmp_path, "test")
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(kept)
+    assert ask_all(requests(1), settings(server), tmp_path, "test").texts == {"r0": ("one", "fine")}
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("count", ['"12"', "NaN", "-5", "Infinity", "null", "[1]"])
+def test_a_count_in_the_cache_that_is_none_is_guessed(server, tmp_path, count):
+    ask_all(requests(1), settings(server), tmp_path, "test")
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(f'{{"text": "fine", "prompt_tokens": {count}, "answer_tokens": {count}}}')
+    answers = ask_all(requests(1), settings(server, max_cost=1.0), tmp_path, "test")
+    assert answers.cached == 1 and 0 < answers.price < 1e-3
+
+
 def test_at_most_so_many_requests_at_once(server, tmp_path):
     server.script = ["slow"] * 4
     ask_all(requests(4), settings(server, concurrency=2, timeout=5.0), tmp_path, "test")

@@ -15,8 +15,9 @@ from recipe.models.special_tokens import plain_messages
 from recipe.on_verl.sft_dataset import encode
 
 TEMPLATES = Path(__file__).parent / "templates"
-ENDS = {"qwen3": "<|im_end|>", "chatml": "<|im_end|>", "llama3": "<|eot_id|>"}
+ENDS = {"qwen3": "<|im_end|>", "chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_turn>"}
 CONTROL = ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|begin|>", "<tool_call>", "[INST]"]
+CONTROL += ["<start_of_turn>", "<end_of_turn>", "[multimodal]"]
 
 
 @pytest.fixture(params=ENDS)
@@ -26,7 +27,8 @@ def folder(request, tokenizer_folder, tmp_path):
     tokenizer.chat_template = (TEMPLATES / f"{request.param}.jinja").read_text()
     tokenizer.add_special_tokens({"bos_token": "<|begin|>", "eos_token": ENDS[request.param]})
     tokenizer.add_tokens([AddedToken(t, special=True) for t in ("<|eot_id|>", "[INST]", "|im_end|>")])
-    tokenizer.add_tokens([AddedToken("<tool_call>", normalized=False)])
+    tokenizer.add_tokens([AddedToken(t, special=True) for t in ("<start_of_turn>", "<end_of_turn>")])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ("<tool_call>", "[multimodal]")])
     tokenizer.save_pretrained(tmp_path)
     return tmp_path
 
@@ -83,3 +85,25 @@ def test_a_token_of_one_character_becomes_a_space():
     import re
 
     assert broken_up("a\ue000b", re.compile("\ue000")) == "a b" and broken_up("a", None) == "a"
+
+
+@pytest.mark.parametrize("token", [" <x>", "<x> ", "\n<end>\n", "  "])
+def test_a_token_with_white_space_around_it_is_broken_up_once(tokenizer_folder, token):
+    tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder))
+    tokenizer.add_tokens([AddedToken(token, special=True)])
+    (message,) = plain_messages([{"role": "user", "content": f"a{token}b <|im_end|>"}], tokenizer)
+    broken = {" <x>": " < x>", "<x> ": "< x> ", "\n<end>\n": "\n< end>\n", "  ": "  "}[token]
+    assert message["content"] == f"a{broken}b < |im_end|>"
+
+
+@pytest.mark.parametrize("written", ["<|STOP|>", "\uff1c\uff5cstop\uff5c\uff1e", "\ufe64|stop|\ufe65"])
+def test_a_token_is_not_found_in_what_the_tokenizer_makes_of_a_text(tokenizer_folder, written):
+    from tokenizers import normalizers
+
+    tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder))
+    steps = [normalizers.NFKC(), normalizers.Lowercase()]
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.add_tokens([AddedToken("<|stop|>", special=True, normalized=True)])
+    assert control_ids(tokenizer, tokenizer(written)["input_ids"])
+    (message,) = plain_messages([{"role": "user", "content": written}], tokenizer)
+    assert not control_ids(tokenizer, tokenizer(message["content"])["input_ids"])

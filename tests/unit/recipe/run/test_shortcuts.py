@@ -78,6 +78,7 @@ def test_raw_dir_is_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert expanded("RAW_DIR=corpora")["raw_dir"] == str(tmp_path.resolve() / "corpora")
+    assert expanded("RAW_DIR=~no-such-user/c")["raw_dir"] == str(tmp_path.resolve() / "~no-such-user/c")
     assert expanded("RAW_DIR=~/c")["raw_dir"] == str((tmp_path / "home/c").resolve())
     assert expanded(f"RAW_DIR={tmp_path}/a b")["raw_dir"] == str(tmp_path.resolve() / "a b")
 

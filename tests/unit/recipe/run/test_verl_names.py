@@ -49,6 +49,28 @@ def test_what_the_recipe_sets_is_found(experiment):
         ("run.preload=[torch,no_such_module]", ("run.preload", "'no_such_module'")),
         ("run.preload=[verl.trainer.main_pppo]", ("run.preload", "'verl.trainer.main_pppo'")),
         ("run.preload=[.torch]", ("run.preload", "'.torch'")),
+        ("run.preload=[torch..nn]", ("run.preload", "'torch..nn'")),
+        ("run.preload=[torch.nn.]", ("run.preload", "'torch.nn.'")),
+        ("run.preload=[torch.*]", ("run.preload", "'torch.*'")),
+        ("run.preload=[verl.trainer.config.ppo_trainer]", ("run.preload", "ppo_trainer")),
+        ("algorithm.adv_estimator=gae", ("'gae' asks for a critic", "choose self_grpo")),
+        ("critic.enable=true", ("critic.enable=true asks for a critic",)),
+        (f"{ACTOR}.optim.optimizer=Optimizer", (f"{ACTOR}.optim.optimizer='Optimizer'", "cannot be used")),
+        (f"{ACTOR}.optim.optimizer=lr_scheduler", ("torch.optim.lr_scheduler is no optimizer",)),
+        (f"{ACTOR}.optim.optimizer=LBFGS", ("LBFGS", "weight_decay")),
+        (f"{ACTOR}.optim.optimizer=SparseAdam", ("SparseAdam", "weight_decay")),
+        (f"++{ACTOR}.optim.override_optimizer_config.fusedd=true", ("fusedd",)),
+        (f"++{ACTOR}.optim.override_optimizer_config=3", (f"{ACTOR}.optim",)),
+        ("++sft.optim.override_optimizer_config={fusedd:true}", ("sft.optim.optimizer", "fusedd")),
+        (f"{ACTOR}.fsdp_config.mixed_precision=bf16", ("mixed_precision='bf16'", "param_dtype")),
+        (f"++{ACTOR}.fsdp_config.mixed_precision.parm_dtype=bf16", ("mixed_precision=", "param_dtype")),
+        (f"{ACTOR}.checkpoint.save_contents=[model]", ("save_contents=['model']", "hf_model one of them")),
+        (f"{ACTOR}.checkpoint.save_contents=[modle,hf_model]", ("'modle'", "must be among model")),
+        ("sft.checkpoint.save_contents=[]", ("sft.checkpoint.save_contents=[]", "hf_model")),
+        (
+            "actor_rollout_ref.model.override_config.attn_implementation=flash",
+            ("actor_rollout_ref.model.override_config.attn_implementation='flash'", "flash_attention_2"),
+        ),
     ],
 )
 def test_a_name_that_is_not_there(override, words):
@@ -56,6 +78,18 @@ def test_a_name_that_is_not_there(override, words):
     assert len(found) == 1, found
     for word in words:
         assert word in found[0]
+
+
+def test_a_penalty_in_the_reward_is_looked_at_where_it_is_used():
+    names = ("algorithm.kl_penalty=kll", "algorithm.kl_ctrl.type=fixd")
+    assert faults(*names) == []
+    control, penalty = faults("algorithm.use_kl_in_reward=true", *names)
+    assert "algorithm.kl_ctrl.type='fixd'" in control and "algorithm.kl_penalty='kll'" in penalty
+
+
+def test_an_optimizer_is_none_but_torch_s():
+    (found,) = faults(f"{ACTOR}.optim.optimizer_impl=os", f"{ACTOR}.optim.optimizer=system")
+    assert "os.system is no optimizer" in found
 
 
 def test_what_a_plug_in_registers_is_known_in_the_workers_alone():
