@@ -197,7 +197,8 @@ class _Asker:
         new, prompt, cost = 0, 0.0, 0.0
         for request in requests:
             endpoint = self._endpoint(request)
-            if known := _kept(self._path(endpoint, request.messages, self.settings.max_tokens)):
+            asked = self._path(endpoint, self.settings.sent(request.messages), self.settings.max_tokens)
+            if known := _kept(asked):
                 self.before += Answers().count(known, endpoint, request.messages)
                 continue
             tokens = sum(len(m["content"]) for m in request.messages) / _CHARS_PER_TOKEN
@@ -211,7 +212,7 @@ class _Asker:
         )
 
     async def _ask(self, request: Request, endpoint: Endpoint, client: Any) -> None:
-        messages = [dict(m) for m in request.messages]
+        messages = self.settings.sent(request.messages)
         text, complaint = "", None
         for _ in range(self.settings.reasks + 1):
             answer, complaint_now = await self._uncut(request, endpoint, client, messages)
@@ -222,13 +223,10 @@ class _Asker:
             if complaint is None:
                 self.answers.texts[request.name] = (endpoint.name, text)
                 return
-            messages += [
-                {"role": "assistant", "content": text or "(nothing)"},
-                {
-                    "role": "user",
-                    "content": f"That cannot be used: {spoken(complaint)}. Answer again, completely.",
-                },
-            ]
+            again = f"That cannot be used: {spoken(complaint)}. Answer again, completely."
+            messages += self.settings.sent(
+                [{"role": "assistant", "content": text or "(nothing)"}, {"role": "user", "content": again}]
+            )
         reason = spoken(complaint or "")  # it may quote the answer, and is shown
         self.answers.rejects.append(
             {"name": request.name, "endpoint": endpoint.name, "reason": reason, "answer": text}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -177,6 +177,10 @@ class Settings:
                 "prompt_price and answer_price of expert.endpoints, or expert.max_cost=null"
             )
         return settings
+
+    def sent(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        """Chat messages as the endpoints get them."""
+        return [dict(message) for message in messages]
 
     def check_keys(self) -> None:
         """Raises `ExpertError` where a key is not in the environment, or can be none."""

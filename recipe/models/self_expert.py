@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from data_prep.experts.client import ExpertError, Settings, settings_of
 from data_prep.setting_types import shown
 from recipe.models import hub, named, weights
 from recipe.models.serve import served
+from recipe.models.special_tokens import plain_messages
 from recipe.run.flatten import plain
 
 
@@ -64,12 +65,25 @@ def serving(config: Any, log: Path) -> Iterator[Settings]:
     context = min(config.expert.context, weights.context_length(folder))
     name = f"self-{weights.digest(folder)}"
     with served(folder, config, log, name=name, longest=context) as url:
-        yield _settings(config, url, name)
+        yield _settings(config, url, name, _of_tokenizer(folder))
 
 
-def _settings(config: Any, url: str, model: str) -> Settings:
+def _of_tokenizer(folder: str) -> type[Settings]:
+    """Settings whose requests are text to a model's tokenizer: the server would find control tokens in it."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+    class Plain(Settings):
+        def sent(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+            return plain_messages(messages, tokenizer)
+
+    return Plain
+
+
+def _settings(config: Any, url: str, model: str, kind: type[Settings] = Settings) -> Settings:
     values = plain(config.expert)
     context = values.pop("context", None)
     if type(context) is not int or context < 1:
         raise ExpertError(f"expert.context={shown(context)} must be a whole number, at least 1")
-    return Settings.of({**values, "endpoints": [{"name": "self", "base_url": url, "model": model}]})
+    return kind.of({**values, "endpoints": [{"name": "self", "base_url": url, "model": model}]})
