@@ -7,6 +7,14 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_imported_ahead(monkeypatch):
+    """No stage starts here, so no process has to import for half a minute what one needs."""
+    from recipe.run import warm_start
+
+    monkeypatch.setattr(warm_start, "begin", lambda *_: None)
+
+
 @pytest.fixture
 def quick_compose(monkeypatch):
     """Has `conf/` composed by `tests.unit.composed`, which `test_composed` holds against Hydra."""
