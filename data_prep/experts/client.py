@@ -72,6 +72,7 @@ class Answers:
     Attributes:
         texts: request name -> (endpoint name, answer), of the answers that passed their check.
         rejects: name, endpoint, reason and last answer of those that did not.
+        faulted: names of those among them that the endpoint broke off for reasons of its own.
         asked: requests that went over the network.
         cached: answers that were on disk.
         cost: of the requests that went over the network.
@@ -81,6 +82,7 @@ class Answers:
 
     texts: dict[str, tuple[str, str]] = field(default_factory=dict)
     rejects: list[dict[str, str]] = field(default_factory=list)
+    faulted: list[str] = field(default_factory=list)
     asked: int = 0
     cached: int = 0
     cost: float = 0.0
@@ -218,6 +220,8 @@ class _Asker:
             answer, complaint_now = await self._uncut(request, endpoint, client, messages)
             if "refused" in answer:  # the endpoint will not answer this request, whatever is said
                 complaint = "; asked again: ".join(filter(None, [complaint, answer["refused"]]))
+                if answer["fault"]:
+                    self.answers.faulted.append(request.name)
                 break
             text, complaint = answer["text"], complaint_now
             if complaint is None:
@@ -368,7 +372,7 @@ class _Asker:
             raise ExpertError(
                 f"{where} knows no model {endpoint.model!r}, or the address is wrong ({said}); check both"
             )
-        if answer.passes:
+        if answer.passes and not answer.fault:  # of a fault, other requests may know nothing
             raise ExpertError(
                 f"{where} still answers status {status} after {self.settings.retries} retries ({said}); "
                 f"every answer so far is kept: {answer.later}"
@@ -380,7 +384,7 @@ class _Asker:
             remedy = f"; set limit_name of expert.endpoints to {other}"
         elif "temperature" in words:
             remedy = "; expert.temperature=null sends none"
-        return {"refused": f"the endpoint refused the request ({said}){remedy}"}
+        return {"refused": f"the endpoint refused the request ({said}){remedy}", "fault": answer.fault}
 
     def _blanked(self, endpoint: Endpoint, words: str) -> str:
         """An endpoint's words without the key, which some repeat, or its begin where they were shortened."""

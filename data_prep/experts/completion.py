@@ -34,6 +34,7 @@ class Said:
         text: what was written; reasoning that came beside it is its think block, where it has none.
         cut: was it ended by the limit on its length?
         refused: why there is no answer, in the endpoint's words; None if there is one.
+        fault: did the endpoint break the answer off for a reason of its own, that may be gone?
         status: of an error that came with status 200, where it names one.
         wait: when to ask again (the header Retry-After, seconds or a date), in the endpoint's words.
     """
@@ -41,6 +42,7 @@ class Said:
     text: str = ""
     cut: bool = False
     refused: str | None = None
+    fault: bool = False
     status: int | None = None
     wait: str = ""
 
@@ -58,7 +60,9 @@ class Said:
     @property
     def passes(self) -> bool:
         """May the refusal be gone after a while? What the client retries by itself."""
-        return self.status is not None and (self.status in (408, 409, 429) or self.status >= 500)
+        return self.fault or (
+            self.status is not None and (self.status in (408, 409, 429) or self.status >= 500)
+        )
 
 
 def read_completion(completion: Any) -> Said | None:
@@ -72,20 +76,25 @@ def read_completion(completion: Any) -> Said | None:
         error = error or getattr(choices[0], "error", None)
     if choices in (None, [None]) and _gives(completion, "choices"):
         choices = []  # null, as some send it of a text that they block
+    reason = ""
+    if isinstance(choices, list) and choices:
+        reason = str(getattr(choices[0], "finish_reason", None) or "").lower()
+    broken = _BROKEN_OFF.search(reason)
+    fault = bool(broken and broken[1])
     if error or (error is not None and not choices):
-        return Said(refused=words_of(error) or "an error without a word", status=_status_of(error))
+        words = words_of(error) or "an error without a word"
+        return Said(refused=words, fault=fault, status=_status_of(error))
     if not isinstance(choices, list):
         return None
     if choices and not _gives(choices[0], "message"):
         return None
     message = choices[0].message if choices else None
-    reason = str(getattr(choices[0], "finish_reason", None) or "").lower() if choices else ""
     written, thought, refusal = _written(message)
     if not written and refusal.strip():
         return Said(refused=short(refusal))
-    if broken := _BROKEN_OFF.search(reason):
-        who = "a fault" if broken[1] else "its content filter"
-        return Said(refused=f"{who} ended the answer (finish_reason={short(reason)})")
+    if broken:
+        who = "a fault" if fault else "its content filter"
+        return Said(refused=f"{who} ended the answer (finish_reason={short(reason)})", fault=fault)
     cut = "length" in reason or reason.startswith("max_")  # max_tokens, model_length and their like
     if not written.strip() and not cut:
         ended = f" (finish_reason={short(reason)})" if reason not in ("", "stop") else ""

@@ -47,11 +47,19 @@ def answers_of(rows: Sequence[Mapping[str, Any]], settings: Settings, target: Pa
         row_id -> the one answer, as checkpoints' are.
 
     Raises:
-        ExpertError: as `data_prep.experts.client.ask_all`; what was answered is kept, and not asked again.
+        ExpertError: as `data_prep.experts.client.ask_all`, or the endpoint broke answers off for reasons of
+            its own, which say nothing of the model; what was answered is kept, and not asked again.
     """
     requests = [Request(row["extra_info"]["row_id"], row["prompt"], lambda text: None) for row in rows]
     answers = ask_all(requests, settings, cache_dir() / "endpoints", target.name)
     answers.check_some(target.name)
+    if broken := answers.faulted:
+        reason = next(reject["reason"] for reject in answers.rejects if reject["name"] == broken[0])
+        raise ExpertError(
+            f"{target.name}: {len(broken):,} of {len(requests):,} answers were broken off by faults of the "
+            f"endpoint at {settings.endpoints[0].address} ({reason}). That is no answer of the model's, so none "
+            "is scored yet: every other answer is kept; run the same command again"
+        )
     found = {request.name: [answers.texts.get(request.name, ("", ""))[1]] for request in requests}
     answers.write(target, {})
     print(answers.summary(target.name), flush=True)

@@ -155,14 +155,6 @@ def nested(depth: int) -> bytes:
         ({"message": {"content": "a", "role": "x"}, "finish_reason": "content_filter"}, "content filter"),
         ({"message": {"content": "a"}, "finish_reason": "SAFETY"}, "content filter ended the answer"),
         ({"message": {"content": "a"}, "finish_reason": "content-filter"}, "content filter ended"),
-        (
-            {"message": {"content": "a"}, "finish_reason": "insufficient_system_resource"},
-            "a fault ended the answer (finish_reason=insufficient_system_resource)",
-        ),
-        (
-            {"message": {"content": "a"}, "finish_reason": "error", "error": {"message": "upstream broke"}},
-            "upstream broke",
-        ),
         ({"message": {"content": None, "refusal": "I will not."}}, "I will not."),
         ({"message": {"content": [{"type": "refusal", "refusal": "I will not."}]}}, "I will not."),
         ({"message": {"content": None}, "finish_reason": "tool_calls"}, "no text (finish_reason=tool_calls)"),
@@ -180,6 +172,34 @@ def test_a_refusal_is_no_answer_and_is_asked_again_by_the_next_run(server, tmp_p
     first = ask_all(requests(2), settings(server, concurrency=1), tmp_path, "test")
     assert said in first.rejects[0]["reason"] and len(first.texts) == 1
     second = ask_all(requests(2), settings(server, concurrency=1), tmp_path, "test")
+    assert (second.cached, second.asked, len(second.texts), second.rejects) == (1, 1, 2, [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            {"message": {"content": "a"}, "finish_reason": "insufficient_system_resource"},
+            "a fault ended the answer (finish_reason=insufficient_system_resource)",
+        ),
+        (
+            {"message": {"content": "a"}, "finish_reason": "error", "error": {"message": "upstream broke"}},
+            "upstream broke",
+        ),
+    ],
+)
+def test_an_answer_that_a_fault_broke_off_is_asked_for_again_at_once_and_then_set_aside(
+    server, tmp_path, answer, said
+):
+    asking = settings(server, concurrency=1, retries=1)
+    server.script = ["ok", answer]
+    answers = ask_all(requests(2), asking, tmp_path / "a", "test")
+    assert (len(answers.texts), answers.rejects, answers.faulted) == (2, [], [])
+    server.script = ["ok", answer, answer]
+    first = ask_all(requests(2), asking, tmp_path / "b", "test")
+    assert said in first.rejects[0]["reason"] and len(first.texts) == 1
+    assert first.faulted == [first.rejects[0]["name"]]
+    second = ask_all(requests(2), asking, tmp_path / "b", "test")
     assert (second.cached, second.asked, len(second.texts), second.rejects) == (1, 1, 2, [])
 
 

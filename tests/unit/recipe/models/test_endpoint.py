@@ -67,6 +67,16 @@ def test_what_an_endpoint_will_not_answer_is_wrong_and_its_key_is_sent(server, t
     assert set(server.keys) == {f"Bearer {SECRET}"}
 
 
+def test_an_answer_that_a_fault_broke_off_is_not_the_model_s_and_is_asked_for_again(server, tmp_path):
+    one_at_a_time = ("evaluate.endpoint.concurrency=1", "evaluate.endpoint.retries=0")
+    server.script = ["ok", {"message": {"content": "<think>"}, "finish_reason": "error"}]
+    with pytest.raises(ExpertError, match=r"1 of 12 answers were broken off .*finish_reason=error"):
+        scored(asked(server, tmp_path, "NAME=first", *one_at_a_time))
+    assert len(server.bodies) == 12
+    _, results = scored(asked(server, tmp_path, "NAME=second", *one_at_a_time))
+    assert len(server.bodies) == 13 and results["base"]["meld"]["valid"] == 1
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
