@@ -68,6 +68,7 @@ MOST_BYTES, MOST_DIGITS, MOST_PEOPLE, MOST_TURNS = 1_000_000, 18, 200, 2_000
 
 #: What some files are; the second is what old Macs wrote, and spreadsheets as "CSV (Macintosh)" still do.
 NO_UTF8 = "this is UTF-16 or UTF-32, or no text at all"
+ZEROS = "a line of zero bytes alone, as a crash or a full disk leaves them"
 BARE_CR = "its line ends are carriage returns alone"
 #: First bytes of what people take for text.
 _PACKED = {
@@ -100,9 +101,18 @@ def utf16(begin: bytes) -> str | None:
         return "utf-32"
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
+    if _zeros(begin):
+        return None
     if (place := begin.find(b"\0")) < 0 or begin.count(b"\0") * 4 < len(begin):  # a few are a slip
         return None
+    if begin.count(b"\0") * 5 > len(begin) * 3:
+        return "utf-32le" if place else "utf-32be"
     return "utf-16le" if place % 2 else "utf-16be"
+
+
+def _zeros(raw: bytes) -> bool:
+    """Are there zero bytes alone, and more than the three beside a line end of UTF-32?"""
+    return raw.count(b"\0") > 3 and not raw.strip(b"\0\r\n")
 
 
 def to_utf8(encoding: str) -> str:
@@ -128,6 +138,8 @@ def text_lines(path: Path, fallback: str | None = None, most: int = -1) -> Itera
         with path.open("rb") as file:
             # Decoding line by line names the exact line of a bad byte; a text file decodes in blocks.
             for number, raw in enumerate(iter(lambda: file.readline(most), b""), start=1):
+                if _zeros(raw):
+                    raise DataError(path, number, ZEROS, "restore the file of the original release")
                 if number == 1:
                     _check_begin(raw, path)
                 elif number == 2 and raw.startswith(b"\0"):  # the other half of the first line's end

@@ -244,7 +244,9 @@ def test_meld_reads_back_whatever_was_written(tmp_path_factory, rows, order):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "begin"), [("utf-16", b""), ("utf-16le", b""), ("utf-16be", b""), ("utf-16be", b"\xfe\xff")]
+    ("encoding", "begin"),
+    [(name, b"") for name in ("utf-16", "utf-16le", "utf-16be", "utf-32", "utf-32le", "utf-32be")]
+    + [("utf-16be", b"\xfe\xff")],
 )
 def test_utf_16_is_told_and_the_remedy_makes_the_file_readable(tmp_path, encoding, begin):
     content = MELD_HEADER + "1,Ça va,Ada,joy,positive,0,0\n"
@@ -263,6 +265,16 @@ def test_utf_16_whose_first_line_has_no_ascii_is_told(tmp_path):
     path = write(tmp_path / "x.txt", "Ж\nЖ\n".encode("utf-16le"))
     with pytest.raises(DataError, match=r"x\.txt, line 1: this is UTF-16.*iconv -f utf-16le"):
         list(text_lines(path))
+
+
+@pytest.mark.parametrize(("before", "line"), [("", 1), (MELD_HEADER, 2), (MELD_HEADER + "1,Hi,Ada,joy,", 2)])
+@pytest.mark.parametrize("zeros", [4, 512, 2_000_000])
+def test_what_a_crash_left_of_a_file_is_not_called_utf_16(tmp_path, before, line, zeros):
+    with pytest.raises(DataError) as caught:
+        read_meld(tmp_path, before.encode() + b"\0" * zeros)
+    assert caught.value.line == line and "UTF-16" not in str(caught.value)
+    if not before.endswith(","):
+        assert "zero bytes alone" in str(caught.value)
 
 
 @pytest.mark.parametrize("rows", [1, 40_000])  # of more bytes than a line may have, too

@@ -213,7 +213,7 @@ def test_a_collapse_is_told_and_needs_no_self_play():
 
 def test_what_is_ranked_better_is_not_called_confidence():
     """Reward, the most frequent label and the reward at fixed weights rise; a rare label is lost."""
-    before = answers(0.0, 0.5, 1)
+    before = answers(0.0, 0.5, 1, dialogues=120)
     after = [dict(r) for r in before]
     for r in after:
         if r["gold"] == "neutral" and not r["acc"]:
@@ -222,6 +222,7 @@ def test_what_is_ranked_better_is_not_called_confidence():
         elif r["gold"] == "fear" and r["acc"]:
             r |= record(0, "neutral", r["gold"], "") | {k: r[k] for k in ("row_id", "dialogue_id")}
     (alarm,) = collapses({"cold": before, "rl": after}, {})
+    assert alarm.clear
     assert "frequent labels are recognised more often, and rare ones are forgotten." in alarm.text
     assert "surely" not in alarm.text
 

@@ -190,11 +190,12 @@ def test_the_page_opens_with_every_seed_and_their_mean(runs, monkeypatch):
     assert text.index("<svg") < text.index("Held-out test splits")
 
 
-def test_threads_and_sizes_of_a_cluster_do_not_make_a_setting(tmp_path):
+@pytest.mark.parametrize(
+    "own", ["env: {OMP_NUM_THREADS: 1}", "evaluate: {replicas: 2}", "evaluate: {batch_rows: 8}"]
+)
+def test_what_says_where_and_how_fast_it_ran_does_not_make_a_setting(tmp_path, own):
     folders = [make_run(tmp_path, name, {"cold": 0.2}) for name in ("a-s1", "a-s2", "b")]
-    for folder, text in zip(
-        folders, ("env: {OMP_NUM_THREADS: 1}", "cluster: {num_cpus: 2}", "labels: {kind: votes}"), strict=True
-    ):
+    for folder, text in zip(folders, (own, "cluster: {num_cpus: 2}", "labels: {kind: votes}"), strict=True):
         (folder / "config.yaml").write_text(f"run: {{seed: 1}}\n{text}\n")
     groups = compare.settings_of([compare.read_run(folder) for folder in folders])
     assert [[run.folder.name for run in group] for group in groups.values()] == [["a-s1", "a-s2"], ["b"]]
