@@ -158,27 +158,39 @@ def _root(folder: Path, row_id: str) -> str:
 
 
 def _chosen(folder: Path) -> str:
-    learnt: dict[Path, set[str]] = {}
-    first = None
+    """The prompt of a row of self-play that trained in its own SFT and in the next RL; else the next best."""
+    known: dict[Path, set[str]] = {}
+
+    def ids(*paths: Path, column: str) -> set[str]:
+        for path in paths:
+            if path not in known:
+                known[path] = set(_ids(path, column))
+        return set().union(*(known[path] for path in paths))
+
+    best = None
     for path, row in _played(folder):
-        row_id = row["extra_info"]["row_id"]
-        first = first or row_id
-        sft = path.parent.parent / "sft/train.parquet"
-        if sft not in learnt:
-            learnt[sft] = set(_ids(sft))
-        if row_id in learnt[sft]:
-            return _root(folder, row_id)
-    if first:
-        return _root(folder, first)
+        row_id, here = row["extra_info"]["row_id"], path.parent.parent
+        later = (folder / f"iter_{int(here.name.removeprefix('iter_')) + 1}/rl/rollouts").glob(
+            "step_*.parquet"
+        )
+        learnt = row_id in ids(here / "sft/train.parquet", column="extra_info")
+        places = learnt + (learnt and row_id in ids(*later, column="row_id"))
+        if best is None or places > best[0]:  # of equal ones the first, whose chain is the longest
+            best = places, row_id
+        if places == 2:
+            break
+    if best:
+        return _root(folder, best[1])
     for _, path in in_iterations(folder, "rl/rollouts/step_*.parquet"):
         return pq.read_table(path, columns=["row_id"])["row_id"][0].as_py()
     raise ValueError(f"{folder} has no rollouts yet, so there is nothing to follow")
 
 
-def _ids(path: Path) -> Iterable[str]:
+def _ids(path: Path, column: str) -> Iterable[str]:
     if not path.is_file():
         return []
-    return (row["extra_info"]["row_id"] for row in pq.read_table(path, columns=["extra_info"]).to_pylist())
+    values = pq.read_table(path, columns=[column])[column].to_pylist()
+    return (value["row_id"] for value in values) if column == "extra_info" else values
 
 
 # ---- text ----

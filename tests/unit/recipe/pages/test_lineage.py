@@ -10,7 +10,7 @@ import pytest
 
 from data_prep.rows import write_rows
 from recipe.buffer import best_rollouts, grow, self_play_row
-from recipe.pages.lineage import follow, render
+from recipe.pages.lineage import _chosen, follow, render
 from recipe.turns import play
 from tests.unit.fake_run import TEMPLATES, rollouts_of_step
 
@@ -102,6 +102,28 @@ def test_a_row_of_self_play_leads_to_its_prompt_and_the_longest_chain_is_the_def
     places = follow(folder, "meld:1")
     last = next(place for place in places if place.name == "d*_2").rows[0]["extra_info"]["row_id"]
     assert follow(folder, last) == places == follow(folder)
+
+
+def test_the_default_row_trained_in_its_own_sft_and_in_the_next_rl_where_one_did(tmp_path):
+    def write(path: str, rows: list[dict]) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / path)
+
+    def row(name: str, parent: str, turn: int) -> dict:
+        return {"extra_info": {"row_id": name, "parent": parent, "turn": turn}, "response": "x"}
+
+    write("iter_1/self_play/played_1.parquet", [row("a1", "a", 1), row("b1", "b", 1), row("c1", "c", 1)])
+    assert _chosen(tmp_path) == "a"  # nothing else is there
+    write("iter_1/sft/train.parquet", [row("b1", "b", 1), row("c1", "c", 1)])
+    assert _chosen(tmp_path) == "b"
+    write("iter_2/rl/rollouts/step_000001.parquet", [{"row_id": "a1"}])
+    write("iter_2/rl/rollouts/step_000002.parquet", [{"row_id": "c1"}])
+    assert _chosen(tmp_path) == "c"
+    write("iter_1/self_play/played_2.parquet", [row("b2", "b1", 2)])
+    assert _chosen(tmp_path) == "c"  # a longer chain that never trained
+    write("iter_1/sft/train.parquet", [row("c1", "c", 1), row("b2", "b1", 2)])
+    write("iter_2/rl/rollouts/step_000001.parquet", [{"row_id": "b2"}])
+    assert _chosen(tmp_path) == "b"
 
 
 def test_a_prompt_without_a_good_rollout_ends_there(run):
