@@ -11,6 +11,9 @@ VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LEN
   A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS REPO DATASET IN OUT LABELS FIELDS \
   FORCE PUSH QUICK YES ENDPOINT
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
+# Bytecode is kept beside its source, in .venv and here, whatever the shell says (images for containers often say
+# no): without it every process that is started compiles torch and vLLM anew, for some fifteen seconds.
+export PYTHONDONTWRITEBYTECODE :=
 need = $(if $($1),"$$$1",$(error $1=... is missing))
 option = $(if $($2),$1 "$$$2")
 # A switch is on where it is 1 and nothing else: FORCE=0 forces nothing.

@@ -64,6 +64,14 @@ def make(root, tmp_path):
     return run
 
 
+def test_what_python_compiles_is_kept_whatever_the_shell_says(make, tmp_path):
+    told = tmp_path / ".venv/bin/python"
+    told.write_text(
+        RECORD.replace("sys.argv[1:]", "['writes', not sys.dont_write_bytecode]").replace(" -IS", " -S")
+    )
+    assert make("train", PYTHONDONTWRITEBYTECODE="1") == [["writes", True]]
+
+
 #: Target, the variables that it takes, and the arguments that its programs get; VALUE is what was typed.
 VALUE = "<value>"
 ONE_VALUE = [
