@@ -163,7 +163,7 @@ def _check_settings(config: DictConfig) -> None:
         _raise_any([*verl_faults(settings), *verl_faults(plain(sft), "sft.")])
         _raise_any([*name_faults(config, sft)])
         validate_config(
-            config=OmegaConf.create(settings),
+            config=config,
             use_reference_policy=need_reference_policy(config),
             use_critic=need_critic(config),
         )
