@@ -57,8 +57,8 @@ def answers_of(rows: Sequence[Mapping[str, Any]], settings: Settings, target: Pa
         reason = next(reject["reason"] for reject in answers.rejects if reject["name"] == broken[0])
         raise ExpertError(
             f"{target.name}: {len(broken):,} of {len(requests):,} answers were broken off by faults of the "
-            f"endpoint at {settings.endpoints[0].address} ({reason}). That is no answer of the model's, so none "
-            "is scored yet: every other answer is kept; run the same command again"
+            f"endpoint at {settings.endpoints[0].address} ({reason}). That is no answer of the model's, so "
+            "none is scored yet: every other answer is kept; run the same command again"
         )
     found = {request.name: [answers.texts.get(request.name, ("", ""))[1]] for request in requests}
     answers.write(target, {})
