@@ -46,11 +46,13 @@ def read_config(folder: Path) -> DictConfig:
     Raises:
         ValueError: the file is broken.
     """
-    settings = masked(without_outside(plain(read_own_config(folder), resolve=False)))
+    own = read_own_config(folder)
+    written = plain(own, resolve=False)
+    settings = masked(without_outside(written))
     known = {name for path in (CONF / "hardware").glob("*.yaml") for name in load_config(path).get("env", {})}
     if isinstance(variables := settings.get("env"), dict):
         settings["env"] = {name: value for name, value in variables.items() if name in known}
-    return OmegaConf.create(settings)
+    return own if settings == written else OmegaConf.create(settings)  # to make one takes a while
 
 
 def read_own_config(folder: Path) -> DictConfig:

@@ -96,8 +96,9 @@ def check(config: DictConfig, training: bool = True, model: bool = True) -> Path
     with locked(folder):
         if not config.run.resume and _is_begun(folder):  # by another process, a moment ago
             raise PreflightError(f"the run {folder} has just been started; give another NAME=...")
-        settings = OmegaConf.create(masked(plain(config, resolve=False)))
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(settings))
+        settings = masked(written := plain(config, resolve=False))
+        shown = config if settings == written else OmegaConf.create(settings)  # to make one takes a while
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(shown))
     return folder
 
 
