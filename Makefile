@@ -103,7 +103,7 @@ stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 	@$(PY) -m launch.submit stop --address "$$RAY_ADDRESS" --job "$$JOB"
 
 ##@ Maintain
-test: setup lint ## lint, unit tests, whole programs, then two real turns of the flywheel (20 to 30 minutes)
+test: setup lint ## lint, unit tests, whole programs, then two real turns of the flywheel (17 to 25 minutes)
 	@$(PY) $(UNIT) && $(PY) $(PROGRAMS) && $(PY) -m pytest tests/stack -m "not layout"
 
 test-unit: setup ## the unit tests alone, and what they cover (minutes); PYTHONS="3.11 3.12": those repeat them, and the programs
