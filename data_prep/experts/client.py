@@ -151,6 +151,7 @@ class _Asker:
         self.before = 0.0  # price of what the same requests were answered in earlier commands
         self.answered: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.bar: tqdm[Any]
         self.denied = ""  # what was said with status 403: of one request, or of the key
 
     async def ask_all(self, requests: Sequence[Request], title: str) -> Answers:
@@ -169,7 +170,8 @@ class _Asker:
         }
         print(self._estimate(requests, title), file=sys.stderr, flush=True)
         gate = asyncio.Semaphore(settings.concurrency)
-        with tqdm(total=len(requests), desc=f"  {title}", unit="answer", mininterval=1) as bar:
+        with tqdm(total=len(requests), desc=f"  {title}", unit="answer", mininterval=1, miniters=0) as bar:
+            self.bar = bar
 
             async def one(request: Request) -> None:
                 async with gate:
@@ -285,6 +287,8 @@ class _Asker:
         finally:
             self.reserved -= most
         self.answers.asked += 1
+        self.bar.set_postfix(sent=self.answers.asked, refresh=False)  # also while all are asked again
+        self.bar.update(0)
         if "refused" in answer:
             self._give_up_on(endpoint, answer["refused"])
             return answer

@@ -98,7 +98,7 @@ def test_a_count_of_tokens_that_can_be_none_is_guessed(server, tmp_path, count):
     assert (found.prompt_tokens, found.answer_tokens) == pytest.approx((10 / 3.5, 7))
 
 
-def test_a_refused_answer_is_asked_again_with_the_complaint_then_set_aside(server, tmp_path):
+def test_a_refused_answer_is_asked_again_with_the_complaint_then_set_aside(server, tmp_path, capsys):
     replies = iter(["bad", "good"])
     server.reply = lambda body: next(replies)
     check = lambda text: None if text == "good" else "it is bad"  # noqa: E731
@@ -109,6 +109,7 @@ def test_a_refused_answer_is_asked_again_with_the_complaint_then_set_aside(serve
     server.reply = lambda body: "still bad"
     answers = ask_all(requests(2, check), settings(server, reasks=1, temperature=0.1), tmp_path, "test")
     assert answers.texts == {} and answers.asked == 4
+    assert "sent=4" in capsys.readouterr().err  # beside "2/2": something is seen while all are asked again
     assert answers.rejects[0] | {"name": ""} == {
         "name": "", "endpoint": "one", "reason": "it is bad", "answer": "still bad"
     }  # fmt: skip
