@@ -58,11 +58,14 @@ class Request:
         name: identifies it among the others, and chooses its endpoint.
         messages: chat messages.
         check: says what is wrong with an answer, None if nothing is.
+        form: what an answer that passes looks like (`data_prep.experts.forms`), for servers that can hold
+            a model to it; empty: unknown.
     """
 
     name: str
     messages: Sequence[Mapping[str, str]]
     check: Callable[[str], str | None]
+    form: str = ""
 
 
 @dataclass
@@ -73,6 +76,7 @@ class Answers:
         texts: request name -> (endpoint name, answer), of the answers that passed their check.
         rejects: name, endpoint, reason and last answer of those that did not.
         faulted: names of those among them that the endpoint broke off for reasons of its own.
+        held: how many of the texts the server had to hold to their form.
         asked: requests that went over the network.
         cached: answers that were on disk.
         cost: of the requests that went over the network.
@@ -83,6 +87,7 @@ class Answers:
     texts: dict[str, tuple[str, str]] = field(default_factory=dict)
     rejects: list[dict[str, str]] = field(default_factory=list)
     faulted: list[str] = field(default_factory=list)
+    held: int = 0
     asked: int = 0
     cached: int = 0
     cost: float = 0.0
@@ -92,9 +97,10 @@ class Answers:
 
     def summary(self, title: str) -> str:
         """A line for people."""
+        held = f", {self.held:,} of them held to their form" if self.held else ""
         return (
-            f"{title}: {len(self.texts):,} answers ({self.asked:,} requests sent, {self.cached:,} answers on "
-            f"disk before), {len(self.rejects):,} set aside, cost {self.cost:.2f} by the stated prices"
+            f"{title}: {len(self.texts):,} answers{held} ({self.asked:,} requests sent, {self.cached:,} answers "
+            f"on disk before), {len(self.rejects):,} set aside, cost {self.cost:.2f} by the stated prices"
         )
 
     def check_some(self, title: str) -> None:
@@ -111,7 +117,8 @@ class Answers:
         (``<target>.rejects.jsonl``) and what it took (``<target>.usage.json``)."""
         lines = "".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in self.rejects)
         write_text(f"{target}.rejects.jsonl", lines)
-        usage = {k: round(getattr(self, k)) for k in ("asked", "cached", "prompt_tokens", "answer_tokens")}
+        counted = "asked", "cached", "held", "prompt_tokens", "answer_tokens"
+        usage = {name: round(getattr(self, name)) for name in counted}
         write_json(f"{target}.usage.json", usage | {"price": self.price})
         write_json(f"{target}.json", content)
 
@@ -216,10 +223,13 @@ class _Asker:
         )
 
     async def _ask(self, request: Request, endpoint: Endpoint, client: Any) -> None:
-        messages = self.settings.sent(request.messages)
-        text, complaint = "", None
-        for _ in range(self.settings.reasks + 1):
-            answer, complaint_now = await self._uncut(request, endpoint, client, messages)
+        asked = self.settings.sent(request.messages)
+        messages, text, complaint = asked, "", None
+        for time in range(self.settings.reasks + 1):
+            form: dict[str, Any] = {}
+            if time and time == self.settings.reasks and (form := self.settings.held_to(request.form)):
+                messages = asked  # what it said against the form would only mislead it
+            answer, complaint_now = await self._uncut(request, endpoint, client, messages, form)
             if "refused" in answer:  # the endpoint will not answer this request, whatever is said
                 complaint = "; asked again: ".join(filter(None, [complaint, answer["refused"]]))
                 if answer["fault"]:
@@ -228,46 +238,62 @@ class _Asker:
             text, complaint = answer["text"], complaint_now
             if complaint is None:
                 self.answers.texts[request.name] = (endpoint.name, text)
+                self.answers.held += bool(form)
                 return
             again = f"That cannot be used: {spoken(complaint)}. Answer again, completely."
-            messages += self.settings.sent(
-                [{"role": "assistant", "content": text or "(nothing)"}, {"role": "user", "content": again}]
-            )
+            said = [{"role": "assistant", "content": text or "(nothing)"}, {"role": "user", "content": again}]
+            messages = messages + self.settings.sent(said)
         reason = spoken(complaint or "")  # it may quote the answer, and is shown
         self.answers.rejects.append(
             {"name": request.name, "endpoint": endpoint.name, "reason": reason, "answer": text}
         )
 
     async def _uncut(
-        self, request: Request, endpoint: Endpoint, client: Any, messages: list[dict[str, str]]
+        self,
+        request: Request,
+        endpoint: Endpoint,
+        client: Any,
+        messages: list[dict[str, str]],
+        form: Mapping[str, Any],
     ) -> tuple[dict[str, Any], str | None]:
         """An answer and what is wrong with it; a cut one is asked for with more room, up to the cap."""
-        answer, complaint = await self._checked(request, endpoint, client, messages, self.settings.max_tokens)
         room = self.settings.max_tokens
+        answer, complaint = await self._checked(request, endpoint, client, messages, room, form)
         while complaint is not None and answer.get("cut"):
             name = "max_tokens" if room == self.settings.max_tokens else "max_tokens_cap"
             why = f"it was cut at expert.{name}={room}, and {complaint}"
             larger = min(_MORE_ROOM * room, self.settings.max_tokens_cap)
             if larger <= room:
                 return answer, why
-            again, complaint = await self._checked(request, endpoint, client, messages, larger)
+            again, complaint = await self._checked(request, endpoint, client, messages, larger, form)
             if "refused" in again:
                 return answer, f"{why}; with more room {again['refused']}"
             answer, room = again, larger
         return answer, complaint
 
     async def _checked(
-        self, request: Request, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
+        self,
+        request: Request,
+        endpoint: Endpoint,
+        client: Any,
+        messages: list[dict[str, str]],
+        room: int,
+        form: Mapping[str, Any],
     ) -> tuple[dict[str, Any], str | None]:
-        answer = await self._answer(endpoint, client, messages, room)
+        answer = await self._answer(endpoint, client, messages, room, form)
         return answer, None if "refused" in answer else request.check(answer["text"])
 
     async def _answer(
-        self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
+        self,
+        endpoint: Endpoint,
+        client: Any,
+        messages: list[dict[str, str]],
+        room: int,
+        form: Mapping[str, Any],
     ) -> dict[str, Any]:
         """The answer to ``messages`` in at most ``room`` tokens, from disk or from the endpoint: ``text`` and
         whether it was ``cut``; or why it was ``refused``, which is not kept."""
-        path = self._path(endpoint, messages, room)
+        path = self._path(endpoint, messages, room, form)
         if known := _kept(path):
             self.answers.cached += 1
             self.answers.count(known, endpoint, messages)
@@ -283,7 +309,7 @@ class _Asker:
             )
         self.reserved += most
         try:
-            answer = await self._request(endpoint, client, messages, room)
+            answer = await self._request(endpoint, client, messages, room, form)
         finally:
             self.reserved -= most
         self.answers.asked += 1
@@ -308,7 +334,12 @@ class _Asker:
             )
 
     async def _request(
-        self, endpoint: Endpoint, client: Any, messages: list[dict[str, str]], room: int
+        self,
+        endpoint: Endpoint,
+        client: Any,
+        messages: list[dict[str, str]],
+        room: int,
+        form: Mapping[str, Any],
     ) -> dict[str, Any]:
         import openai
 
@@ -323,7 +354,7 @@ class _Asker:
                 await asyncio.sleep(min(0.5 * 2**attempt, 20.0))
             try:
                 completion = await client.chat.completions.create(
-                    model=endpoint.model, messages=messages, **options
+                    model=endpoint.model, messages=messages, extra_body=form or None, **options
                 )
             except openai.APIStatusError as error:
                 said = Said(
@@ -399,14 +430,20 @@ class _Asker:
         begun = next((n for n in range(len(key) - 1, 3, -1) if words.endswith(f"{key[:n]}...")), 0)
         return f"{words[: -begun - 3]}[the key]..." if begun else words
 
-    def _path(self, endpoint: Endpoint, messages: Sequence[Mapping[str, str]], room: int) -> Path:
+    def _path(
+        self,
+        endpoint: Endpoint,
+        messages: Sequence[Mapping[str, str]],
+        room: int,
+        form: Mapping[str, Any] | None = None,
+    ) -> Path:
         asked = {
             "base_url": endpoint.base_url,
             "model": endpoint.model,
             "messages": [dict(m) for m in messages],
             "max_tokens": room,
             "temperature": self.settings.temperature,
-        }
+        } | dict(form or {})
         name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         return self.cache / name[:2] / f"{name}.json"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.experts import forms
 from data_prep.experts.client import Answers, Request, Settings, ask_all
 from data_prep.experts.examples import worked_examples
 from data_prep.prompt import load_templates, render
@@ -67,7 +68,7 @@ def ask_responses(
         if examples:
             prompt[0]["content"] += "\n\n" + worked_examples(row["data_source"])
         check = lambda text, labels=labels: complaint(text, labels)  # noqa: E731
-        requests.append(Request(f"respond:{info['row_id']}", prompt, check))
+        requests.append(Request(f"respond:{info['row_id']}", prompt, check, forms.of_response(labels)))
     answers = ask_all(requests, settings, cache, "responses")
     answers.check_some("responses")
     found = {

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_prep.corpora.dialogue import Dialogue
+from data_prep.experts import forms
 from data_prep.experts.client import Answers, Request, Settings, ask_all
 from data_prep.experts.reading import read_dictionary
 from rewards.parse import has_visible, spoken
@@ -38,7 +39,8 @@ def request(dialogue: Dialogue) -> Request:
     # str.replace and not str.format: the templates show a dictionary, and dialogues hold braces.
     user = user.replace("{speakers}", ", ".join(speakers)).replace("{dialogue}", lines)
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return Request(f"persona:{key(dialogue)}", messages, lambda text: complaint(text, speakers))
+    form = forms.of_profiles([*speakers, THEME])
+    return Request(f"persona:{key(dialogue)}", messages, lambda text: complaint(text, speakers), form)
 
 
 def complaint(text: str, speakers: Sequence[str]) -> str | None:

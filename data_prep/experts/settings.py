@@ -182,6 +182,11 @@ class Settings:
         """Chat messages as the endpoints get them."""
         return [dict(message) for message in messages]
 
+    def held_to(self, form: str) -> dict[str, Any]:
+        """Fields of a request that hold its answer to a form (a regular expression): none for endpoints in
+        general, which have no common way to say it."""
+        return {}
+
     def check_keys(self) -> None:
         """Raises `ExpertError` where a key is not in the environment, or can be none."""
         names = sorted({e.key for e in self.endpoints if e.key})

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.experts import forms
 from data_prep.experts.client import Answers, Request, Settings, ask_all
 from data_prep.experts.reading import read_dictionary
 from data_prep.rows import gold_label
@@ -35,7 +36,8 @@ def request(row: Mapping[str, Any]) -> Request:
         {"role": "system", "content": system},
         {"role": "user", "content": user.replace("{dialogue}", lines)},
     ]
-    return Request(f"label:{info['row_id']}", messages, lambda text: complaint(text, gold, labels))
+    check = lambda text: complaint(text, gold, labels)  # noqa: E731
+    return Request(f"label:{info['row_id']}", messages, check, forms.of_label(gold, labels))
 
 
 def complaint(text: str, gold: str, labels: Sequence[str]) -> str | None:

@@ -69,7 +69,11 @@ def serving(config: Any, log: Path) -> Iterator[Settings]:
 
 
 def _of_tokenizer(folder: str) -> type[Settings]:
-    """Settings whose requests are text to a model's tokenizer: the server would find control tokens in it."""
+    """Settings whose requests are text to a model's tokenizer: the server would find control tokens in it.
+
+    The last time an answer is asked for again, vLLM holds the model to the answer's form: a base that
+    follows no instructions still says what it feels, and what the rule asks around it is given.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -77,6 +81,9 @@ def _of_tokenizer(folder: str) -> type[Settings]:
     class Plain(Settings):
         def sent(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
             return plain_messages(messages, tokenizer)
+
+        def held_to(self, form: str) -> dict[str, Any]:
+            return {"structured_outputs": {"regex": form}} if form else {}  # vLLM's own field
 
     return Plain
 

@@ -68,12 +68,13 @@ def _go_on(config: Any, work: Path, ask: Any) -> None:
             write_records(turn.samples, work / f"samples_{number}.parquet")
             following, _ = fit_rows(turn.following, config.job.tokenizer, config, templates)
             write_rows(following, work / f"asked_{number + 1}.parquet")
-            write_rows(turn.rows, work / f"played_{number}.parquet")
             passed = sum(row["response"] is not None for row in turn.rows)
             data = {"self_play/rows": len(turn.rows), "self_play/passed": passed / len(turn.rows)}
             data["self_emo/reward"] = fmean(sample["score"] for sample in turn.samples)
             with (work / "metrics.part.jsonl").open("a") as file:
                 file.write(json.dumps({"step": number, "data": data}) + "\n")
+            # Last: a turn that is there is not played again, and its metrics could not be made again.
+            write_rows(turn.rows, work / f"played_{number}.parquet")
 
 
 def _held_out(

@@ -126,8 +126,8 @@ def every_operation(event: str, path: str) -> str:
 
 
 class AroundCommits:
-    """Places for `killed_at_every`: before and after every commit of a step or a model, and while veRL's
-    tracker is empty. With ``few`` the places after are those of iteration 2 alone."""
+    """Places for `killed_at_every`: before and after every commit of a step, a model or a turn of self-play,
+    and while veRL's tracker is empty. With ``few`` the places after are those of iteration 2 alone."""
 
     def __init__(self, few: bool = False) -> None:
         self.few, self.done = few, ""
@@ -137,7 +137,8 @@ class AroundCommits:
         done, self.done = self.done, ""
         if done and (not self.few or "iter_2" in done):
             return f"after {done}"
-        if event == "os.rename" and (path.endswith((".work", "huggingface")) or "model." in path):
+        ends = path.endswith((".work", "huggingface")) or "model." in path or "/played_" in path
+        if event == "os.rename" and ends:
             self.done = every_operation(event, path)
             return f"before {self.done}"
         return f"while empty: {path}" if event == "os.truncate" else None

@@ -10,10 +10,13 @@ import sys
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
+from data_prep.corpora.dialogue import Dialogue, Utterance
 from data_prep.experts.client import Endpoint, Request, Settings, ask_all
-from data_prep.experts.cold_start import complaint
+from data_prep.experts.cold_start import ask_responses, complaint
+from data_prep.experts.personas import THEME, ask_personas
+from recipe.models import self_expert
 from recipe.models.serve import MODEL, served
 from tests.browser import browser, needs_browser
 from tests.stack.flywheel_run import ROOT, descendants
@@ -68,3 +71,22 @@ def test_experts_are_asked_through_vllm_s_own_server(run, tmp_path):
     assert len(first.texts) >= 3  # it has learnt the format, more or less
     again = ask_all(asked, experts, tmp_path / "cache", "answers")
     assert (again.asked, again.cached, again.texts) == (0, 12, first.texts)
+
+
+def test_a_model_that_follows_no_instruction_is_its_own_expert(run, tmp_path):
+    """`expert=self` asks vLLM's server, which holds a tiny model to the form of what is asked at last."""
+    config = OmegaConf.load(run["folder"] / "config.yaml")
+    with open_dict(config):
+        config.base.path = str(run["folder"] / "base/model")
+        config.expert = {
+            **{"kind": "self", "context": 4096, "reasks": 1, "max_tokens": 400, "max_tokens_cap": 1400},
+            **{"temperature": 0.7, "retries": 0, "timeout": 600.0},
+        }
+    rows = pq.read_table(run["folder"] / "data/train.parquet").to_pylist()[:3]
+    speakers = ["Mira", 'Dr. "O" Neil']
+    spoken = tuple(Utterance(str(i), name, "I lost my keys.", None) for i, name in enumerate(speakers))
+    with self_expert.serving(config, tmp_path / "log.txt") as settings:
+        responses, asked = ask_responses(rows, settings, tmp_path / "cache")
+        profiles, told = ask_personas([Dialogue("meld", "train", "d", spoken)], settings, tmp_path / "cache")
+    assert asked.held >= len(rows) - 1 and responses.keys() == {r["extra_info"]["row_id"] for r in rows}
+    assert told.held == 1 and profiles["meld:train:d"].keys() == {*speakers, THEME}

@@ -29,7 +29,7 @@ def test_what_was_on_disk_counts_among_what_had_to_be_bought(server, tmp_path):
     answers.write(tmp_path / "made", {})
     written = json.loads((tmp_path / "made.usage.json").read_text())
     assert written.pop("price") == pytest.approx(0.012)
-    assert written == {"asked": 1, "cached": 2, "prompt_tokens": 3000, "answer_tokens": 1500}
+    assert written == {"asked": 1, "cached": 2, "held": 0, "prompt_tokens": 3000, "answer_tokens": 1500}
 
 
 def test_tokens_that_nobody_counted_are_guessed_from_letters(server, tmp_path):
