@@ -25,7 +25,7 @@ add_words = $(PYTHON) launch/words.py $1
 EACH_RUN = $(shell tr '\0' '\n' < /proc/$$PPID/cmdline | sed -n "s/'/'\\\\''/g; s/^RUN=\(.*\)/'\1'/p")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit test-programs lint soak ablate eval annotate verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check site clean-runs
+.PHONY: help setup train smoke-gpu test-layout plan download data bench leakage test test-unit test-settings test-programs lint soak ablate eval annotate verify chat publish lineage judge report compare clusters submit attach stop-job doctor lock lock-check site clean-runs
 
 help: ## what there is to type
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,12 +103,15 @@ stop-job: setup ## end a submitted run: make stop-job RAY_ADDRESS=... JOB=...
 	@$(PY) -m launch.submit stop --address "$$RAY_ADDRESS" --job "$$JOB"
 
 ##@ Maintain
-test: setup lint ## lint, unit tests, whole programs, then two real turns of the flywheel (17 to 25 minutes)
+test: setup lint ## lint, unit tests, whole configurations and programs, then two real turns of the flywheel (17 to 25 minutes)
 	@$(PY) $(UNIT) && $(PY) $(PROGRAMS) && $(PY) -m pytest tests/stack -m "not layout"
 
 test-unit: setup ## the unit tests alone, and what they cover (minutes); PYTHONS="3.11 3.12": those repeat them, and the programs
-	@$(PY) $(UNIT) $(COVER)
+	@$(PY) $(UNIT) -m "not settings" $(COVER)
 	@$(if $(PYTHONS),$(call add_words,PYTHONS) $(PYTHON) launch/other_pythons.py)
+
+test-settings: setup ## whole configurations, composed and checked: profiles, preflight, plan, what a resumed run may change
+	@$(PY) $(UNIT) -m settings
 
 test-programs: setup ## what starts whole programs: commands, make, the wheel, kills, a browser, other environments
 	@$(PY) $(PROGRAMS)

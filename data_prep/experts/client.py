@@ -99,8 +99,9 @@ class Answers:
         """A line for people."""
         held = f", {self.held:,} of them held to their form" if self.held else ""
         return (
-            f"{title}: {len(self.texts):,} answers{held} ({self.asked:,} requests sent, {self.cached:,} answers "
-            f"on disk before), {len(self.rejects):,} set aside, cost {self.cost:.2f} by the stated prices"
+            f"{title}: {len(self.texts):,} answers{held} ({self.asked:,} requests sent, {self.cached:,} "
+            f"answers on disk before), {len(self.rejects):,} set aside, cost {self.cost:.2f} by the stated "
+            "prices"
         )
 
     def check_some(self, title: str) -> None:

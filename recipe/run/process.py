@@ -72,7 +72,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
     settings.pop("expert", None)  # no stage asks experts
     OmegaConf.save(OmegaConf.create(_literal(masked(settings))), path)
     metrics = work / "metrics.part.jsonl"
-    _keep_metrics(metrics)
+    keep_metrics(work)
     usage, seen = Usage(work / "usage.json"), 0
     module, supervised = ["recipe.on_verl.stage", stage, str(path)], ["-m", "recipe.run.supervise"]
     unit = "answer" if stage in ("evaluate", "annotate") else "step"
@@ -98,7 +98,7 @@ def run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) ->
             usage.write()
             raise
         _show(metrics, seen, bar)
-    _keep_metrics(metrics)
+    keep_metrics(work)
     usage.write()
     lines = log.read_text(errors="replace").splitlines()
     if process.returncode == NOT_STARTED:
@@ -175,13 +175,13 @@ def _show(metrics: Path, seen: int, bar: tqdm) -> int:
     return len(lines)
 
 
-def _keep_metrics(part: Path) -> None:
-    """Append the metrics of an attempt to ``metrics.jsonl``: veRL's logger starts a new file.
+def keep_metrics(work: Path) -> None:
+    """Append the metrics of an attempt, if any, to a step's ``metrics.jsonl``: veRL's logger starts anew.
 
     Of an attempt that was killed the last line may be half; it would spoil the next one's first.
     """
+    part, whole = work / "metrics.part.jsonl", work / "metrics.jsonl"
     if part.exists():
-        whole = part.with_name("metrics.jsonl")
         content = [path.read_bytes() for path in (whole, part) if path.exists()]
         lines = [line for text in content for line in text.splitlines(True) if line.endswith(b"\n")]
         write_text(whole, b"".join(lines).decode(errors="replace"))

@@ -12,7 +12,7 @@ from data_prep.files import commit
 from recipe.models import lora, weights
 from recipe.run import checkpoints, reuse
 from recipe.run.cuda_memory import with_less_memory
-from recipe.run.process import StageError, run_stage
+from recipe.run.process import StageError, keep_metrics, run_stage
 from recipe.run.run import Run
 
 #: Where a stage's trainer exports its Hugging Face folder, below a step's checkpoint.
@@ -41,6 +41,7 @@ def train_stage(run: Run, stage: str, config: DictConfig, work: Path, start: Pat
     if not (work / "model").exists():  # else an attempt before this one was ended just before its commit
         with_less_memory(partial(_go_on, stage, work=work, steps=steps), stage, config, work / "log.txt")
         _take_model(work, stage)
+    keep_metrics(work)  # of an attempt that was ended after its last step
     shutil.rmtree(work / "checkpoints", ignore_errors=True)  # nothing goes on from them any more
     reuse.record(found, work)
 

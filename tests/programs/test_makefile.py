@@ -288,6 +288,7 @@ def test_make_test_runs_every_folder_of_tests(make, root):
 def test_the_unit_tests_run_with_other_pythons_when_asked(make):
     own, *others = make("test-unit")
     assert own[:3] == ["-m", "pytest", "tests/unit"] and "--cov=recipe" in own and others == []
+    assert own[5:7] == ["-m", "not settings"] and make("test-settings") == [[*own[:6], "settings"]]
     assert make("test-unit", "PYTHONS=3.11 3.12")[1:] == [["other_pythons", "3.11", "3.12"]]
 
 

@@ -67,7 +67,7 @@ def replace(pages: bool) -> None:
 
 def _run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) -> None:
     part = work / "metrics.part.jsonl"
-    process._keep_metrics(part)
+    process.keep_metrics(work)
     with (work / "log.txt").open("a") as log:
         log.write(f"{stage}\n")
     if stage == "rl":
@@ -78,7 +78,7 @@ def _run_stage(stage: str, config: Any, work: Path, total: int, done: int = 0) -
         play_stage.play_on(config)
     else:
         generate.generate_answers(config)
-    process._keep_metrics(part)
+    process.keep_metrics(work)
 
 
 def _rl(config: Any, metrics: Path) -> None:

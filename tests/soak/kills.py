@@ -122,12 +122,19 @@ def killed_at_random(seed: int, mean: int, work: Callable[[], Any], log: Path) -
 
 def every_operation(event: str, path: str) -> str:
     """Places for `killed_at_every`: all that there are."""
-    return f"{event} {re.sub(r'[0-9]+[.]part', 'part', path)}"
+    place = f"{event} {re.sub(r'[0-9]+[.]part', 'part', path)}"
+    tracker = Path(path).parent / "checkpoints/latest_checkpointed_iteration.txt"
+    if (
+        "metrics.jsonl" in path and tracker.exists()
+    ):  # an attempt's metrics are kept at its end and at its begin
+        place += f" after step {tracker.read_text()}"
+    return place
 
 
 class AroundCommits:
     """Places for `killed_at_every`: before and after every commit of a step, a model or a turn of self-play,
-    and while veRL's tracker is empty. With ``few`` the places after are those of iteration 2 alone."""
+    before RL's metrics are kept, and while veRL's tracker is empty. With ``few`` the places after are those
+    of iteration 2 alone."""
 
     def __init__(self, few: bool = False) -> None:
         self.few, self.done = few, ""
@@ -137,6 +144,8 @@ class AroundCommits:
         done, self.done = self.done, ""
         if done and (not self.few or "iter_2" in done):
             return f"after {done}"
+        if event == "open" and "rl.work/metrics.jsonl" in path:
+            return f"before {every_operation(event, path)}"
         ends = path.endswith((".work", "huggingface")) or "model." in path or "/played_" in path
         if event == "os.rename" and ends:
             self.done = every_operation(event, path)

@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 from recipe.run.shortcuts import CONF
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.settings
+
 #: The last one is the default: what others were merged with is as it was.
 GROUPS = (
     "",

@@ -57,10 +57,9 @@ def test_an_expert_s_answer_has_its_form_and_one_that_breaks_the_rule_has_not():
 
 def test_a_corpus_with_one_label_has_a_form():
     assert re.fullmatch(forms.of_label("calm", ["calm"]), 'So. {"calm": 1.0}')
-    assert (
-        cold_start.complaint(
-            '<think>So.</think>\n{"last_emotions": {"calm": 1.0}, "my_emotions": {"calm": 0.1}, "my_output": "Yes"}',
-            ["calm"],
-        )
-        is None
+    answer = (
+        '<think>So.</think>\n{"last_emotions": {"calm": 1.0}, "my_emotions": {"calm": 0.1}, '
+        '"my_output": "Yes"}'
     )
+    assert re.fullmatch(forms.of_response(["calm"]), answer)
+    assert cold_start.complaint(answer, ["calm"]) is None

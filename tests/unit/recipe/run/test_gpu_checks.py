@@ -24,6 +24,8 @@ from recipe.run.gpu_checks import (
 )
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.settings
+
 H100 = Gpu("NVIDIA H100", 79 * GIB, int(79.6 * GIB))
 FLASH, BARE = Machine(flash_attention="2.8.3"), Machine(no_flash_attention="No module named 'flash_attn'")
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"

@@ -20,6 +20,8 @@ from recipe.run.plan_memory import (
 from tests.unit.composed import composed as composed_of
 from tests.unit.samples import SAMPLES
 
+pytestmark = pytest.mark.settings
+
 
 def composed(*overrides: str, model: str = "qwen3-8b", experiment: str = "paper", hardware: str = "8gpu"):
     groups = (f"model={model}", f"experiment={experiment}", f"hardware={hardware}")

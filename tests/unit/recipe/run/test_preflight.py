@@ -14,6 +14,8 @@ from tests.unit.composed import composed
 from tests.unit.recipe.run.refusals import refused
 from tests.unit.samples import SAMPLES
 
+pytestmark = pytest.mark.settings
+
 
 def test_the_defaults_pass_and_leave_the_configuration(configured, tmp_path):
     config = configured("run.name=first")

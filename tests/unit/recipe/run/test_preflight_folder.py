@@ -13,6 +13,8 @@ from recipe.run.lock import LockedError, locked
 from recipe.run.preflight import PreflightError, check
 from tests.unit.recipe.run.refusals import refused
 
+pytestmark = pytest.mark.settings
+
 
 def test_a_run_that_exists(configured):
     check(configured("run.name=first"))

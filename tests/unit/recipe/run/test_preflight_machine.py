@@ -14,6 +14,8 @@ from recipe.run.preflight import GIB, check, disk_bytes, memory_bytes
 from recipe.run.ray_nodes import ClusterError
 from tests.unit.recipe.run.refusals import LARGE, refused
 
+pytestmark = pytest.mark.settings
+
 
 def test_a_model_too_large_for_the_memory(configured, tmp_path, machine, model_folder):
     folder = model_folder(tmp_path / "large", LARGE)

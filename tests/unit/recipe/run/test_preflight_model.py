@@ -14,6 +14,8 @@ from recipe.run.preflight import check
 from recipe.steps.base import readings
 from tests.unit.recipe.run.refusals import SMALL, refused
 
+pytestmark = pytest.mark.settings
+
 
 def test_a_model_folder_passes(configured, tmp_path, model_folder):
     assert check(configured(model=model_folder(tmp_path / "my model"))).is_dir()

@@ -10,6 +10,8 @@ from recipe.run.preflight import check
 from tests.unit.recipe.run.refusals import refused
 from tests.unit.samples import SAMPLES
 
+pytestmark = pytest.mark.settings
+
 
 def test_settings_that_cannot_be_read(configured):
     folder = check(configured("run.name=first"))

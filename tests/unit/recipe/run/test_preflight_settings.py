@@ -13,6 +13,8 @@ from recipe.run import preflight
 from recipe.run.shortcuts import CONF
 from tests.unit.recipe.run.refusals import refused
 
+pytestmark = pytest.mark.settings
+
 
 @pytest.mark.parametrize(
     "override",

@@ -15,6 +15,8 @@ from recipe.run.run import Run
 from recipe.steps import rl, sft
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.settings
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> dict[int, Path]:

@@ -11,6 +11,8 @@ from recipe.run.preflight import PreflightError, check_types
 from recipe.run.schema import Schema
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.settings
+
 
 @pytest.fixture(scope="module")
 def default():

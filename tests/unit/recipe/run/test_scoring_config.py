@@ -14,7 +14,7 @@ from recipe.run.shortcuts import CONF
 from recipe.score import configured
 from tests.unit.composed import composed
 
-pytestmark = pytest.mark.usefixtures("quick_compose")
+pytestmark = [pytest.mark.settings, pytest.mark.usefixtures("quick_compose")]
 
 STAGE = "evaluate.stages=[cold]"
 

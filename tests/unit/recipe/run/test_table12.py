@@ -18,6 +18,8 @@ from recipe.run.shortcuts import CONF
 from recipe.run.table12 import against_paper
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.settings
+
 #: All rows of Table 12 but model.path, in the table's order (left column, then right), at the paths
 #: where veRL reads them; the table leaves out `actor_rollout_ref` and, in three rows, `data`.
 TABLE_12 = {

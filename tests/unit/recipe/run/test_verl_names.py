@@ -12,6 +12,8 @@ from recipe.run.sft_config import sft_config
 from recipe.run.verl_names import name_faults
 from tests.unit.composed import composed
 
+pytestmark = pytest.mark.settings
+
 ACTOR, SFT = "actor_rollout_ref.actor", "sft.optim"
 
 
