@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from data_prep.files import write_json
+from data_prep.files import sync, write_json
 from data_prep.prompt import load_templates
 from data_prep.rows import read_rows, write_records, write_rows
 from recipe.buffer import best_rollouts, scored, self_play_row
@@ -71,8 +71,10 @@ def _go_on(config: Any, work: Path, ask: Any) -> None:
             passed = sum(row["response"] is not None for row in turn.rows)
             data = {"self_play/rows": len(turn.rows), "self_play/passed": passed / len(turn.rows)}
             data["self_emo/reward"] = fmean(sample["score"] for sample in turn.samples)
-            with (work / "metrics.part.jsonl").open("a") as file:
+            metrics = work / "metrics.part.jsonl"
+            with metrics.open("a") as file:
                 file.write(json.dumps({"step": number, "data": data}) + "\n")
+            sync(metrics)
             # Last: a turn that is there is not played again, and its metrics could not be made again.
             write_rows(turn.rows, work / f"played_{number}.parquet")
 
