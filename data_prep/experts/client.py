@@ -439,7 +439,7 @@ class _Asker:
         form: Mapping[str, Any] | None = None,
     ) -> Path:
         asked = {
-            "base_url": endpoint.base_url,
+            "base_url": self.settings.kept_under(endpoint),
             "model": endpoint.model,
             "messages": [dict(m) for m in messages],
             "max_tokens": room,

@@ -182,6 +182,10 @@ class Settings:
         """Chat messages as the endpoints get them."""
         return [dict(message) for message in messages]
 
+    def kept_under(self, endpoint: Endpoint) -> str:
+        """What an endpoint's answers on disk are known by, beside its model and what was asked."""
+        return endpoint.base_url
+
     def held_to(self, form: str) -> dict[str, Any]:
         """Fields of a request that hold its answer to a form (a regular expression): none for endpoints in
         general, which have no common way to say it."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.experts.client import ExpertError, Settings, settings_of
+from data_prep.experts.client import Endpoint, ExpertError, Settings, settings_of
 from data_prep.setting_types import shown
 from recipe.models import hub, named, weights
 from recipe.models.serve import served
@@ -57,8 +57,7 @@ def serving(config: Any, log: Path) -> Iterator[Settings]:
         log: where the server's output goes.
 
     Yields:
-        How to ask it. Its name holds its weights' digest, and its address depends on that alone where the
-        port is free, so that answers on disk are known again.
+        How to ask it. Its name holds its weights' digest, so that answers on disk are known again.
     """
     path = named.resolve(config.base.path)
     folder = str(hub.fetch(path).folder) if named.is_hub_id(path) else path
@@ -81,6 +80,9 @@ def _of_tokenizer(folder: str) -> type[Settings]:
     class Plain(Settings):
         def sent(self, messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
             return plain_messages(messages, tokenizer)
+
+        def kept_under(self, endpoint: Endpoint) -> str:
+            return endpoint.name  # its model's name holds the weights' digest, and the port is any
 
         def held_to(self, form: str) -> dict[str, Any]:
             return {"structured_outputs": {"regex": form}} if form else {}  # vLLM's own field

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import socket
 import subprocess
 import sys
@@ -47,13 +45,12 @@ def served(
         longest: tokens of a request and its answer; None: of the run's prompt and response.
 
     Yields:
-        The base URL of the interface, up to and including its version. Its port depends on ``name`` alone,
-        unless that port is taken: answers that are kept on disk are known by the address.
+        The base URL of the interface, up to and including its version.
 
     Raises:
         ServeError: the server ended or did not answer in time.
     """
-    port = _free_port(20_000 + int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10_000)
+    port = _free_port()
     rollout = config.actor_rollout_ref.rollout
     longest = longest or config.data.max_prompt_length + config.data.max_response_length
     server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -88,12 +85,10 @@ def served(
             process.wait()
 
 
-def _free_port(wanted: int) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as found, contextlib.suppress(OSError):
-            found.bind(("127.0.0.1", port))
-            return found.getsockname()[1]
-    raise ServeError("no port of this machine is free")
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def _wait_until_ready(process: subprocess.Popen, port: int, log: Path) -> None:

@@ -13,9 +13,9 @@ from tests.unit.expert_server import Server
 
 
 @contextmanager
-def asked(folder, monkeypatch, *overrides: str):
+def asked(folder, monkeypatch, *overrides: str, seed: int = 1):
     """How `serving` asks a tiny model in ``folder``, and a server in the place of vLLM's."""
-    tiny.make_tiny(["You are Mira. Labels: neutral."], folder, 1)
+    tiny.make_tiny(["You are Mira. Labels: neutral."], folder, seed)
     config = composed("expert=self", "model=any", f"base.path={folder}", *overrides)
     with Server() as server:
         monkeypatch.setattr(self_expert, "served", lambda *_, **__: nullcontext(server.url))
@@ -54,6 +54,17 @@ def test_the_last_time_it_is_held_to_the_answer_s_form_and_that_is_counted(tmp_p
     ]
     assert [len(body["messages"]) for body in server.bodies] == [1, 3, 1, 1]  # held, it starts anew
     assert (again.asked, again.cached, again.held) == (0, 4, 1)
+
+
+def test_what_it_answered_is_known_again_at_another_port_and_not_with_other_weights(tmp_path, monkeypatch):
+    one = [Request("a", [{"role": "user", "content": "a"}], lambda text: None)]
+    ways = []
+    for folder, seed in (("model", 1), ("again", 1), ("other", 2)):
+        with asked(tmp_path / folder, monkeypatch, seed=seed) as (server, settings):
+            found = ask_all(one, settings, tmp_path / "cache", "test")
+            ways.append((server.url, found.asked, found.cached))
+    assert len({url for url, *_ in ways}) == 3
+    assert [way[1:] for way in ways] == [(1, 0), (0, 1), (1, 0)]
 
 
 def test_without_a_second_time_or_a_form_nothing_is_held(tmp_path, monkeypatch):
