@@ -68,7 +68,8 @@ def ask_responses(
         if examples:
             prompt[0]["content"] += "\n\n" + worked_examples(row["data_source"])
         check = lambda text, labels=labels: complaint(text, labels)  # noqa: E731
-        requests.append(Request(f"respond:{info['row_id']}", prompt, check, forms.of_response(labels)))
+        form = forms.of_response(labels, settings.max_tokens_cap)
+        requests.append(Request(f"respond:{info['row_id']}", prompt, check, form))
     answers = ask_all(requests, settings, cache, "responses")
     answers.check_some("responses")
     found = {

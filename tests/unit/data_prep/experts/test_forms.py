@@ -20,9 +20,10 @@ def of(form: str):
     return st.from_regex(form, fullmatch=True, alphabet=WRITTEN | st.sampled_from(" \n"))
 
 
+@pytest.mark.parametrize("tokens", [1, 128, 4096])
 @pytest.mark.parametrize("corpus", sorted(LABELS))
-def test_what_has_the_form_of_a_response_keeps_the_rule(corpus):
-    @given(of(forms.of_response(LABELS[corpus])))
+def test_what_has_the_form_of_a_response_keeps_the_rule(corpus, tokens):
+    @given(of(forms.of_response(LABELS[corpus], tokens)))
     def holds(text):
         assert cold_start.complaint(text, LABELS[corpus]) is None, text
 
@@ -53,6 +54,15 @@ def test_an_expert_s_answer_has_its_form_and_one_that_breaks_the_rule_has_not():
     for wrong in ('"joy": 0.4, "joy"', '"joy": 0.9, "glee"', '"joy": 0.0, "anger"'):
         broken = answer.replace('"joy": 0.9, "surprise"', wrong)
         assert broken != answer and not re.fullmatch(form, broken)
+
+
+@pytest.mark.parametrize(("tokens", "most"), [(128, 400), (256, 750), (1024, 880), (8192, 880)])
+def test_a_response_of_its_form_has_room_for_its_dictionary_in_few_tokens(tokens, most):
+    form = forms.of_response(LABELS["iemocap"], tokens)
+    thought, reply = map(int, re.findall(r"\{0,([0-9]+)\}", form))
+    pairs = 2 * len('{"frustrated": 0.9, "frustrated": 0.9}')
+    frame = len('<think></think>\n{"last_emotions": , "my_emotions": , "my_output": ""}')
+    assert thought + reply + pairs + frame <= most
 
 
 def test_a_corpus_with_one_label_has_a_form():
