@@ -14,6 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data_prep.corpora import SPLITS, read_corpora
@@ -25,13 +27,15 @@ from data_prep.experts.offline import profile
 from data_prep.files import cache_dir, commit, part_of
 from data_prep.leakage import overlaps, write_overlaps
 from data_prep.prompt import PromptTemplates, load_templates, render
-from data_prep.rows import make_row, write_rows
+from data_prep.rows import SCHEMA, make_row, write_rows
 from data_prep.sample_dialogues import sample_corpora
 from rewards.iou import normalise
-from rewards.labels import corpus_labels
+from rewards.labels import LABELS, OTHERS, corpus_labels
 
 #: Above so many labelled utterances `make data` leaves the leakage table out: it holds all text in memory.
 LEAKAGE_LIMIT = 50_000
+#: What `make data` writes beside the splits.
+_BESIDE = ("personas.json", "personas.rejects.jsonl", "personas.usage.json", "leakage.json", "data_card.html")
 #: Who answers in a dialogue in which only one person speaks.
 LISTENER = {"name": "Listener", "profile": "An attentive listener."}
 #: What is said of somebody who has not spoken yet (``personas.scope: past``).
@@ -179,20 +183,46 @@ def _counted(rows: Iterable[dict[str, Any]], count: Counter) -> Iterator[dict[st
         yield row
 
 
+def check_out_dir(out_dir: Path, raw_dir: str | Path) -> None:
+    """Nothing but what an earlier `make data` wrote is written over.
+
+    Raises:
+        ValueError: the folder is read from, or holds files of such names that are somebody else's.
+    """
+    out, raw = out_dir.resolve(), Path(raw_dir).resolve()
+    inside = out.relative_to(raw).parts if out.is_relative_to(raw) else None
+    if inside is not None and (not inside or inside[0].casefold() in OTHERS.keys() | LABELS.keys()):
+        raise ValueError(f"OUT_DIR={out_dir} holds the corpora that are read from it: name another folder")
+    first = out_dir / "train.parquet"
+    if first.is_file() and _is_ours(first):
+        return
+    names = [*(f"{split}.parquet" for split in SPLITS), *_BESIDE]
+    if there := [name for name in names if (out_dir / name).exists()]:
+        raise ValueError(
+            f"{out_dir}: {', '.join(there)} would be written over, and {first.name} there is not of "
+            "`make data`: name another OUT_DIR"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return pq.read_schema(path).names == SCHEMA.names
+    except (pa.ArrowException, OSError):
+        return False
+
+
 def _ask_experts(
-    name: str, raw_dir: str | Path, corpora: Sequence[str] | None, out_dir: Path
-) -> dict[str, dict[str, str]] | None:
+    name: str, raw_dir: str | Path, corpora: Sequence[str] | None
+) -> tuple[dict[str, dict[str, str]], personas.Answers] | None:
     if name == "self":
         raise ValueError('a model is its own expert in a run: make train MODEL=... ARGS="expert=self"')
     if (settings := load_experts(name)) is None:
         return None
-    out_dir.mkdir(parents=True, exist_ok=True)
     profiles, answers = personas.ask_personas(
         read_corpora(raw_dir, corpora), settings, cache_dir() / "experts"
     )
-    answers.write(out_dir / "personas", profiles)
     print(answers.summary("personas"))
-    return profiles
+    return profiles, answers
 
 
 def main() -> int:
@@ -217,12 +247,15 @@ def main() -> int:
     out_dir = Path(args.out_dir)
     asked_for, args.raw_dir = args.raw_dir, args.raw_dir or sample_corpora()
     try:
-        profiles = _ask_experts(args.expert, args.raw_dir, args.corpora, out_dir)
+        check_out_dir(out_dir, args.raw_dir)
+        said = _ask_experts(args.expert, args.raw_dir, args.corpora)
+        profiles = said[0] if said else None
         counts = prepare(args.raw_dir, out_dir, args.corpora, args.prompts_dir, profiles)
         # What an earlier command left here would be taken for a finding about these data.
-        asked = [f"personas.{end}" for end in ("json", "rejects.jsonl", "usage.json")]
-        for name in ("leakage.json", *(asked if profiles is None else [])):
+        for name in _BESIDE:
             (out_dir / name).unlink(missing_ok=True)
+        if said:
+            said[1].write(out_dir / "personas", said[0])
         if sum(map(Counter.total, counts.values())) <= LEAKAGE_LIMIT:
             found = overlaps(read_corpora(args.raw_dir, args.corpora))
             write_overlaps(found, out_dir / "leakage.json")
@@ -233,9 +266,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if not (said := in_words(error, out_dir)):
+        if not (words := in_words(error, out_dir)):
             raise
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {words}", file=sys.stderr)
         return 1
     corpora = sorted({corpus for count in counts.values() for corpus in count})
     if not asked_for:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import sys
 from collections import Counter
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,3 +276,31 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
     assert prepare_module.main() == 1
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert said.startswith(f"error: {tmp_path / 'train.parquet'}: No space left on device; free some space")
+
+
+def test_make_data_writes_over_nothing_but_its_own(tmp_path, monkeypatch, capsys):
+    def make(raw, out) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["prepare", "--raw-dir", str(raw), "--out-dir", str(out)])
+        return prepare_module.main(), capsys.readouterr().err
+
+    shutil.copytree(SAMPLES, tmp_path / "raw")
+    before = {path: path.read_bytes() for path in (tmp_path / "raw").rglob("*") if path.is_file()}
+    for inside in ("", "meld", "MELD/here"):
+        assert make(tmp_path / "raw", tmp_path / "raw" / inside)[0] == 1
+    status, said = make(tmp_path / "raw", tmp_path / "raw/meld")
+    assert status == 1 and "holds the corpora that are read from it" in said
+    assert before == {path: path.read_bytes() for path in (tmp_path / "raw").rglob("*") if path.is_file()}
+
+    mine = tmp_path / "mine"
+    for name in ("train.parquet", "leakage.json"):
+        mine.mkdir()
+        (mine / name).write_text("mine")
+        status, said = make(tmp_path / "raw", mine)
+        assert status == 1 and f"{mine}: {name} would be written over" in said
+        assert [path.name for path in mine.iterdir()] == [name] and (mine / name).read_text() == "mine"
+        shutil.rmtree(mine)
+    pq.write_table(pa.table({"data_source": ["a"], "prompt": ["b"]}), tmp_path / "train.parquet")
+    assert "would be written over" in make(tmp_path / "raw", tmp_path)[1]
+
+    assert make(tmp_path / "raw", tmp_path / "raw/../out")[0] == 0
+    assert make(tmp_path / "raw", tmp_path / "out")[0] == 0  # its own
