@@ -11,6 +11,8 @@ VALUES = PROFILE MODEL RAW_DIR NAME ARGS OUT_DIR EXPERT TOKENIZER MAX_PROMPT_LEN
   A B JUDGE ROWS ROW DATA CORPORA MIN_SIZE RAY_ADDRESS RUN_ROOT JOB PYTHONS REPO DATASET IN OUT LABELS FIELDS \
   FORCE PUSH QUICK YES ENDPOINT
 $(foreach v,$(VALUES),$(if $(filter undefined,$(origin $v)),,$(eval override export $v := $$(value $v))))
+# What else was typed would be read by nobody: make takes any name.
+$(foreach v,$(filter-out PYTHON MAKE% SHELL,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $v))),$(error there is no $v=... here: `make help` names what there is, and settings of a run go into ARGS="$v=...")))
 # Bytecode is kept beside its source, in .venv and here, whatever the shell says (images for containers often say
 # no): without it every process that is started compiles torch and vLLM anew, for some fifteen seconds.
 export PYTHONDONTWRITEBYTECODE :=
@@ -43,7 +45,7 @@ train: setup ## the whole method: make train [MODEL=Qwen3-8B] [RAW_DIR=...] [NAM
 plan: setup ## memory, hours and what would not fit, before anything starts: make plan MODEL=Qwen3-8B [ARGS=...]
 	@$(call add_words,ARGS) $(PY) -m recipe.run.plan $(SHORT)
 
-smoke-gpu: setup ## one small turn on a real GPU in ten minutes, and a file for an issue: make smoke-gpu [MODEL=...] [ARGS=...]
+smoke-gpu: setup ## one small turn on a real GPU in some twelve minutes, and a file for an issue: make smoke-gpu [MODEL=...] [ARGS=...]
 	@$(call add_words,ARGS) $(PY) -m recipe.smoke_gpu $(if $(MODEL),MODEL="$$MODEL")
 
 ##@ Data
@@ -51,6 +53,7 @@ download: setup ## MELD and EmoryNLP from their authors' repository, checked: ma
 	@$(PY) -m data_prep.download $(call need,RAW_DIR)
 
 data: setup ## corpora to Parquet and a data card: make data RAW_DIR=... OUT_DIR=... [CORPORA="meld dailydialog"] [EXPERT=mixed] [TOKENIZER=folder [MAX_PROMPT_LENGTH=n]]; MODEL=... [ARGS=...]: a run's experts, asked ahead of it
+	@$(if $(MODEL),,$(if $(ARGS),$(error ARGS are settings of a run, asked for with MODEL=...; CORPORA, EXPERT and TOKENIZER are what there is without)))
 	@$(if $(MODEL),$(call add_words,ARGS) $(PY) -m recipe.ahead $(SHORT),$(if $(CORPORA),$(call add_words,CORPORA)) $(PY) -m data_prep.prepare $(call option,--raw-dir,RAW_DIR) $(call option,--expert,EXPERT) $(call option,--tokenizer,TOKENIZER) $(call option,--max-prompt-length,MAX_PROMPT_LENGTH) --out-dir $(call need,OUT_DIR) $(if $(CORPORA),--corpora))
 
 leakage: setup ## test text that stands in training text: make leakage RAW_DIR=...
@@ -138,5 +141,6 @@ lock: ## resolve requirements/<profile>.in into its lock file (PROFILE=cpu|gpu|a
 lock-check: ## does requirements/<profile>.in still resolve to its lock file? (PROFILE=cpu|gpu|analysis|trl|docs)
 	@$(PYTHON) launch/lock.py --check
 
-clean-runs: ## delete all runs (asks first; YES=1 does not)
-	@$(if $(call switch,yes,YES),,printf 'delete runs/? [y/N] '; read answer; [ "$$answer" = y ] || exit 1;) rm -rf runs
+clean-runs: ## delete all runs, finished ones, too (asks first; YES=1 does not); of one run delete runs/<name>
+	@$(if $(RUN)$(RUNS)$(NAME),$(error clean-runs deletes all runs; delete the folder runs/<name> to be rid of one))
+	@$(if $(call switch,yes,YES),,du -sh runs/* 2>/dev/null; printf 'delete all of runs/? [y/N] '; read answer; [ "$$answer" = y ] || exit 1;) rm -rf runs

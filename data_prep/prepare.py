@@ -22,7 +22,7 @@ from data_prep.corpora import SPLITS, read_corpora
 from data_prep.corpora.dialogue import DataError, Dialogue, Utterance
 from data_prep.disk import in_words
 from data_prep.experts import personas
-from data_prep.experts.client import load_experts
+from data_prep.experts.client import Answers, load_experts
 from data_prep.experts.offline import profile
 from data_prep.files import cache_dir, commit, part_of
 from data_prep.leakage import overlaps, write_overlaps
@@ -213,7 +213,7 @@ def _is_ours(path: Path) -> bool:
 
 def _ask_experts(
     name: str, raw_dir: str | Path, corpora: Sequence[str] | None
-) -> tuple[dict[str, dict[str, str]], personas.Answers] | None:
+) -> tuple[dict[str, dict[str, str]], Answers] | None:
     if name == "self":
         raise ValueError('a model is its own expert in a run: make train MODEL=... ARGS="expert=self"')
     if (settings := load_experts(name)) is None:

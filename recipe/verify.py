@@ -54,7 +54,8 @@ def main() -> int:
         folder = run_folder(sys.argv[1])
         found = list(problems(folder))
         steps = manifest.steps_of(folder)
-        before = sorted(read_state(folder).keys() - {*steps, "eval/answers"})
+        done = read_state(folder).keys() - {*steps, "eval/answers"}
+        before = sorted(step for step in done if (folder / step).is_dir())
         counts = [len(manifest.read(folder / step)["files"]) for step in steps]
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,6 +67,7 @@ def main() -> int:
     buffers = len(in_iterations(folder, "buffer/buffer.parquet"))
     checked = f"{sum(counts)} files of {len(steps)} steps, and {buffers} buffers back to their rollouts"
     print(f"{folder}: {checked}: {f'{len(found)} problems' if found else 'all as it was left'}")
+    print("  (not among them: config.yaml, the page, and what else is written outside of the steps)")
     return 1 if found else 0
 
 

@@ -195,9 +195,10 @@ class Settings:
         """Raises `ExpertError` where a key is not in the environment, or can be none."""
         names = sorted({e.key for e in self.endpoints if e.key})
         if missing := [name for name in names if not os.environ.get(name)]:
+            are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
             raise ExpertError(
-                f"the experts need keys in the environment, and {', '.join(missing)} is not set; set it, "
-                "choose another expert=..., or expert=offline for the stand-in that is no expert"
+                f"the experts need keys in the environment, and {', '.join(missing)} {are} not set; set "
+                f"{them}, choose another expert=..., or expert=offline for the stand-in that is no expert"
             )
         for name in names:
             if fault := _fault_of_key(os.environ[name]):

@@ -67,7 +67,13 @@ def choose_columns(path: Path, line: int, header: Sequence[str], asked: Mapping[
             found = [name for name in header if _plain(name) in names]
         if len(found) > 1 or (found and header.count(found[0]) > 1):
             problem = f"more than one column for {role}: {', '.join(found)}"
-            raise DataError(path, line, problem, f'name the one that is meant, FIELDS="{role}={found[0]}"')
+            remedy = f'name the one that is meant, FIELDS="{role}={found[0]}"'
+            if header.count(found[0]) > 1:
+                problem, remedy = (
+                    f"{header.count(found[0])} columns are named {found[0]!r}",
+                    "rename all but one",
+                )
+            raise DataError(path, line, problem, remedy)
         if found:
             chosen[role] = found[0]
     if "text" not in chosen:

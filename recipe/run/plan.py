@@ -28,6 +28,7 @@ from recipe.run.plan_memory import (
 from recipe.run.preflight import check_types
 from recipe.run.roofline import step_table
 from recipe.run.shortcuts import CONF, expand
+from rewards.labels import LABELS
 
 
 def render(config: Any, model: Architecture, train_rows: int, test_rows: int) -> str:
@@ -58,15 +59,22 @@ def render(config: Any, model: Architecture, train_rows: int, test_rows: int) ->
 
 
 def count_rows(config: Any) -> tuple[int, int]:
-    """Labelled training and test utterances: of ``raw_dir`` if it is there, else as assumed."""
+    """Labelled training and test utterances that a run would take: of ``raw_dir`` if it is there, else as
+    assumed; no more than ``train_rows``, and ``test_rows`` of each corpus."""
     raw_dir = config.raw_dir or config.download
-    if not raw_dir or not Path(raw_dir).is_dir():
-        print(f"rows as assumed: there is no folder raw_dir={raw_dir}", file=sys.stderr)
-        return config.plan.rows.train, config.plan.rows.test
-    found = {"train": 0, "dev": 0, "test": 0}
-    for dialogue in read_corpora(raw_dir, config.corpora):
-        found[dialogue.split] += sum(utterance.label is not None for utterance in dialogue.utterances)
-    return found["train"], found["test"]
+    if raw_dir and Path(raw_dir).is_dir():
+        found = {"train": 0, "dev": 0, "test": 0}
+        for dialogue in read_corpora(raw_dir, config.corpora):
+            found[dialogue.split] += sum(utterance.label is not None for utterance in dialogue.utterances)
+    else:
+        where = f"there is no folder {raw_dir}" if raw_dir else "no RAW_DIR"
+        print(f"rows of the paper's corpora, as assumed: {where}", file=sys.stderr)
+        found = {"train": config.plan.rows.train, "test": config.plan.rows.test}
+    corpora = len(config.corpora or LABELS)
+    return (
+        min(found["train"], config.train_rows or found["train"]),
+        min(found["test"], (config.test_rows or found["test"]) * corpora),
+    )
 
 
 @hydra.main(version_base=None, config_path=str(CONF), config_name="self_emo")

@@ -96,7 +96,7 @@ def architecture(config: Any) -> Architecture:
     path = resolve(config.base.path)
     if path == "builtin:tiny":
         raise ValueError(
-            "the tiny model needs no plan: it trains without a GPU, in 15 to 20 minutes on 2 cores; name a "
+            "the tiny model needs no plan: it trains without a GPU, in some 15 minutes on 2 cores; name a "
             "MODEL, for instance make plan MODEL=Qwen3-8B"
         )
     from transformers import AutoConfig

@@ -80,6 +80,10 @@ def check(config: DictConfig, training: bool = True, model: bool = True) -> Path
     _check_devices(config)
     machine = gpu_checks.settle(config)
     folder = _run_folder(config)
+    if not config.run.resume:  # else what was worth taking has been taken
+        for run in config.run.reuse:
+            if not (Path(run) / "config.yaml").is_file():
+                raise PreflightError(f"run.reuse: {run} is no folder of a run; name it as runs/<name>")
     if model:
         _check_model(config, folder, training)
     gpu_checks.check_memory(config, machine, training)

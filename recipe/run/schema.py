@@ -113,6 +113,7 @@ class Base(_Ours):
     name: Text
     path: Text
     experiment: Text
+    gpu_experiment: Text | None = None
     architecture: Architecture | None
     pretrain: Pretraining | None = None
 
@@ -207,6 +208,12 @@ class Plan(_Ours):
     dollars_per_gpu_hour: NotNegative | None
     tokens: MeanTokens
     rows: Rows
+
+    @model_validator(mode="after")
+    def _of_a_known_gpu(self) -> Self:
+        if self.gpu not in self.gpus:
+            raise ValueError(f"plan.gpu={shown(self.gpu)} must be one of {', '.join(self.gpus)}")
+        return self
 
 
 class Cluster(BaseModel):

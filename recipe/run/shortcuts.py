@@ -20,9 +20,10 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
     """Turn shortcuts into overrides and choose the hardware group.
 
     MODEL becomes a file of ``conf/model`` if one has that name (case does not matter), else
-    ``model=any`` with that folder or hub id, and brings the experiment that the file names. Where that
-    experiment's experts lack a key in the environment, the base model is its own (``expert=self``). RAW_DIR
-    and NAME set ``raw_dir`` and ``run.name``. What the user overrides is left alone.
+    ``model=any`` with that folder or hub id, and brings the experiment that the file names for the hardware.
+    Where that experiment's experts lack a key in the environment, the base model is its own
+    (``expert=self``). RAW_DIR and NAME set ``raw_dir`` and ``run.name``. What the user overrides is left
+    alone.
 
     Args:
         arguments: the command line.
@@ -39,7 +40,9 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
         else:
             rest.append(argument)
     overridden = {argument.partition("=")[0].lstrip("+~") for argument in rest}
-    added = []
+    hardware = next((a.partition("=")[2] for a in rest if a.startswith("hardware=")), None)
+    added = [] if hardware else [f"hardware={choose_hardware(count_gpus(environment))}"]
+    hardware = hardware or added[0].partition("=")[2]
     if model := shortcuts.get("MODEL"):
         known = {path.stem: path for path in (CONF / "model").glob("*.yaml")}
         stem = model.lower().removesuffix("-instruct")
@@ -48,16 +51,14 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
         else:
             stem, name = "any", Path(model).name
             added += ["model=any", f"base.path={_quoted(model)}", f"base.name={_quoted(name)}"]
-        experiment = yaml.safe_load(known[stem].read_text())["base"].get("experiment")
+        base = yaml.safe_load(known[stem].read_text())["base"]
+        on_gpu = None if hardware == "cpu" else base.get("gpu_experiment")
+        experiment = on_gpu or base.get("experiment")
         if experiment and "experiment" not in overridden:
             added.append(f"experiment={experiment}")
     chosen = next((a.partition("=")[2] for a in [*rest, *added] if a.startswith("experiment=")), None)
     if chosen and "expert" not in overridden and not all(map(environment.get, keys_of(chosen))):
         added.append("expert=self")
-    hardware = next((a.partition("=")[2] for a in rest if a.startswith("hardware=")), None)
-    if hardware is None:
-        hardware = choose_hardware(count_gpus(environment))
-        added.append(f"hardware={hardware}")
     if hardware == "cpu":
         environment.setdefault("VERL_PLATFORM", "cpu")
     if raw_dir := shortcuts.get("RAW_DIR"):

@@ -211,7 +211,7 @@ def test_annotate_hands_its_settings_on_behind_its_files(make):
 @pytest.mark.parametrize("names", [["a", "runs/b"], ["a b", "it's"], ["a"], [NASTY, "b"]])
 def test_make_report_takes_several_runs(make, names):
     """make itself knows the last RUN= alone."""
-    assert make("report", *(f"RUN={name}" for name in names), "X=1") == [
+    assert make("report", *(f"RUN={name}" for name in names), "PORT=1") == [
         ["-m", "recipe.pages.report", *names]
     ]
     assert make("report", RUN="of the environment") == [["-m", "recipe.pages.report", "of the environment"]]
@@ -290,6 +290,25 @@ def test_the_unit_tests_run_with_other_pythons_when_asked(make):
     assert own[:3] == ["-m", "pytest", "tests/unit"] and "--cov=recipe" in own and others == []
     assert own[5:7] == ["-m", "not settings"] and make("test-settings") == [[*own[:6], "settings"]]
     assert make("test-unit", "PYTHONS=3.11 3.12")[1:] == [["other_pythons", "3.11", "3.12"]]
+
+
+@pytest.mark.parametrize(
+    ("target", "word", "said"),
+    [
+        (
+            "plan",
+            "hardware=1gpu",
+            "no hardware=... here: `make help` names what there is, and settings of a run go into",
+        ),
+        ("data", "CORPUS=meld", "no CORPUS=... here"),
+        ("train", "ARG=flywheel.iterations=3", "no ARG=... here"),
+        ("data", "ARGS=corpora=[meld]", "asked for with MODEL=...; CORPORA"),
+        ("clean-runs", "RUN=mine", "clean-runs deletes all runs"),
+    ],
+)
+def test_what_would_be_read_by_nobody_is_refused(root, target, word, said):
+    done = subprocess.run(["make", "-n", target, word], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and said in done.stderr
 
 
 # ---- help ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,29 @@ runs = [cluster_people(people, 6) for _ in range(2)]
 assert runs[0].labels == runs[1].labels and (runs[0].points == runs[1].points).all()
 print(json.dumps([[p.dialogue_id, c] for p, c in zip(people, runs[0].labels)]))
 """
+
+
+ELSEWHERE = """
+import importlib.metadata, os, re, sys
+plain = lambda name: re.sub("[-_.]+", "-", name).lower()
+locked = {plain(line.split("==")[0]) for line in open("requirements/analysis.lock") if "==" in line}
+owners = importlib.metadata.packages_distributions()
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        of = {plain(owner) for owner in owners.get(top, ())}
+        if of and not of & locked and not os.path.isdir(top):  # else it is ours
+            raise ModuleNotFoundError(f"{name} is not in analysis.lock")
+sys.meta_path.insert(0, Missing())
+import recipe.pages.clusters
+"""
+
+
+def test_the_page_needs_nothing_that_its_environment_has_not(subprocess_env, root):
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], env=subprocess_env(), cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not ANALYSIS.exists(), reason="no .venv-analysis; make clusters builds it")

@@ -152,7 +152,7 @@ def test_what_is_told_about_columns(tmp_path):
     [
         ("x.csv", "words,speaker\nHi.,Ann\n", r"x.csv, line 1: no column for .*'words', 'speaker'.*FIELDS"),
         ("x.csv", "text,sentence\nHi.,Hi.\n", "line 1: more than one column for text: text, sentence"),
-        ("x.csv", "text,text\nHi.,Hi.\n", "line 1: more than one column for text"),
+        ("x.csv", "text,text\nHi.,Hi.\n", "line 1: 2 columns are named 'text'. Remedy: rename"),
         ("x.csv", "text,speaker\nHi.,Ann\n , \nHi.\n", "line 4: 1 fields where the header has 2"),
         ("x.csv", 'text,speaker\n"Hi.,Ann\n', "broken CSV"),
         ("x.csv", f"\n{'a' * 200_000}\n", "line 2: no header of a CSV file .field larger than field limit"),

@@ -17,6 +17,7 @@ from recipe.run.plan_memory import (
     memory,
     micro_batch_tokens,
 )
+from recipe.run.preflight import PreflightError, check_types
 from tests.unit.composed import composed as composed_of
 from tests.unit.samples import SAMPLES
 
@@ -216,3 +217,18 @@ def test_a_replica_of_fewer_gpus_is_planned_as_it_will_be(monkeypatch, capsys):
         "a rollout replica takes as many, not 8" in said
         and f"KV cache of a replica: {cache:,.0f} tok" in said
     )
+
+
+def test_no_more_rows_are_planned_than_a_run_takes(capsys):
+    rows = composed_of("hardware=8gpu").plan.rows
+    assert count_rows(composed_of("hardware=8gpu")) == (rows.train, rows.test)
+    assert "no RAW_DIR" in capsys.readouterr().err
+    assert count_rows(composed_of("train_rows=40", "test_rows=8")) == (40, 8 * 3)
+    assert count_rows(composed_of("train_rows=40", "test_rows=8", "corpora=[meld]")) == (40, 8)
+    few = composed_of("train_rows=3", "test_rows=100000", f"raw_dir={SAMPLES}")
+    assert count_rows(few) == (3, count_rows(composed_of(f"raw_dir={SAMPLES}"))[1])
+
+
+def test_an_unknown_gpu_is_named_with_those_that_are_known():
+    with pytest.raises(PreflightError, match="plan.gpu='h100' must be one of a100-80gb, h100-80gb"):
+        check_types(composed_of("plan.gpu=h100"))

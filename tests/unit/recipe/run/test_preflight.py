@@ -58,6 +58,16 @@ def test_one_corpus_or_all(corpus):
     assert list(composed("corpora=[meld,iemocap]").corpora) == ["meld", "iemocap"]
 
 
+def test_a_run_to_take_stages_from_is_there(configured, tmp_path):
+    refused(
+        configured(f"run.reuse=[{tmp_path / 'nope'}]"),
+        f"run.reuse: {tmp_path / 'nope'} is no folder of a run",
+    )
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.yaml").touch()
+    check(configured(f"run.reuse=[{tmp_path / 'other'}]", "run.name=a"))
+
+
 def test_raw_dir_without_a_corpus(configured, tmp_path):
     (tmp_path / "raw").mkdir()
     refused(configured(f"raw_dir={tmp_path / 'raw'}"), "found no meld/", "Remedy", error=DataError)

@@ -60,8 +60,10 @@ def test_any_other_model_is_a_folder_or_a_hub_id(model, name):
 
 
 def test_any_other_model_brings_the_experiment_that_its_file_names():
-    named = yaml.safe_load((CONF / "model" / "any.yaml").read_text())["base"].get("experiment")
-    assert expanded("MODEL=/models/mine").get("experiment") == named
+    named = yaml.safe_load((CONF / "model" / "any.yaml").read_text())["base"]
+    assert expanded("MODEL=/models/mine", "hardware=cpu")["experiment"] == named["experiment"]
+    assert expanded("MODEL=/models/mine", "hardware=8gpu")["experiment"] == named["gpu_experiment"]
+    assert expanded("MODEL=tiny", "hardware=8gpu").get("experiment") is None
 
 
 @pytest.mark.parametrize(
