@@ -76,6 +76,12 @@ def explain(error: HydraException) -> str:
 
 def main() -> None:
     """Entry point; turns the shortcuts of the command line into Hydra overrides first."""
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        print(
+            "error: a sweep is a loop over `make train`, or `make ablate`; -m is not for runs",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     try:
         sys.argv[1:] = expand(sys.argv[1:], os.environ)
     except ValueError as error:

@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from data_prep.disk import in_words
 from data_prep.prompt import load_templates
 from recipe.main import explain
 from recipe.run.files import checkpoint_folders, run_folder, wanted_checkpoints
+from recipe.run.flatten import flatten, plain
 from recipe.run.scoring_config import own_experts, scoring_config
 from recipe.run.shortcuts import CONF, expand
 
@@ -103,7 +105,10 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
     try:
         config.merge_with_dotlist(dotted)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}; see conf/self_emo.yaml") from None
+        name = str(error.full_key)
+        close = difflib.get_close_matches(name, flatten(plain(config)), n=1, cutoff=0.6)
+        meant = f"; {close[0]} is near" if close else "; see conf/self_emo.yaml"
+        raise ValueError(f"{name}: {str(error).splitlines()[0]}{meant}") from None
     there = {"base": folder / "base/base.json"} | checkpoint_folders(folder, config.flywheel.iterations)
     wanted = wanted_checkpoints(there, config.evaluate.stages)
     missing = [name for name, path in wanted.items() if not path.exists()]

@@ -19,6 +19,7 @@ NO_RUN = "error: runs/typo: no run"
     ("command", "said"),
     [
         ("recipe.main PROFIL=cpu", "error: "),
+        ("recipe.main -m run.seed=1,2", "error: a sweep is a loop"),
         ("recipe.score RUN=typo", NO_RUN),
         ("recipe.score", "error: name one: make eval MODEL="),
         ("recipe.annotate --run typo --in {tmp}/in.csv --out {tmp}/out", NO_RUN),
