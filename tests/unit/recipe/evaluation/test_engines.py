@@ -24,12 +24,24 @@ class _Remote:
         self.answer = SimpleNamespace(remote=made.answer)
 
 
-def _config(device: str, replicas: int):
-    return OmegaConf.create({"evaluate": {"replicas": replicas}, "trainer": {"device": device}})
+def _config(device: str, replicas: int, size: int):
+    rollout = {"tensor_model_parallel_size": size}
+    return OmegaConf.create(
+        {
+            "evaluate": {"replicas": replicas},
+            "trainer": {"device": device},
+            "actor_rollout_ref": {"rollout": rollout},
+        }
+    )
 
 
-@pytest.mark.parametrize(("device", "replicas", "made"), [("cpu", 3, 3), ("cpu", 1, 1), ("cuda", 3, 1)])
-def test_replicas_share_the_prompts_on_a_cpu_and_end_with_the_block(monkeypatch, device, replicas, made):
+@pytest.mark.parametrize(
+    ("device", "replicas", "size", "made"),
+    [("cpu", 3, 1, 3), ("cpu", 1, 1, 1), ("cuda", 3, 1, 1), ("cpu", 3, 4, 1)],
+)
+def test_replicas_share_the_prompts_on_a_cpu_and_end_with_the_block(
+    monkeypatch, device, replicas, size, made
+):
     started, ended, asked = [], [], []
 
     class Engine:
@@ -50,7 +62,7 @@ def test_replicas_share_the_prompts_on_a_cpu_and_end_with_the_block(monkeypatch,
     monkeypatch.setattr(ray, "remote", lambda **_: lambda _: remote)
     monkeypatch.setattr(ray, "get", lambda found: found)
     monkeypatch.setattr(ray, "kill", ended.append)
-    with engines.loaded(_config(device, replicas), "c", engines.Sampling()) as ask:
+    with engines.loaded(_config(device, replicas, size), "c", engines.Sampling()) as ask:
         assert ask(["a", "b", "c", "d"]) == [["to a"], ["to b"], ["to c"], ["to d"]]
     assert started == [("c", number, made) for number in range(made)]
     assert len(ended) == made and sorted(sum(asked, [])) == ["a", "b", "c", "d"]
