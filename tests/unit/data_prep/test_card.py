@@ -140,9 +140,10 @@ def test_a_tokenizer_that_cannot_count(folder, tmp_path, tokenizer, kind):
 
 
 def test_the_command_writes_the_card_and_leaves_no_old_findings(tmp_path, monkeypatch, capsys):
-    (tmp_path / "personas.json").write_text("{}")
     command = ["prepare", "--out-dir", str(tmp_path), "--corpora", "meld"]
     monkeypatch.setattr("sys.argv", command)
+    assert main() == 0
+    (tmp_path / "personas.json").write_text("{}")
     assert main() == 0
     assert str(tmp_path / "data_card.html") in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -157,9 +158,9 @@ def test_the_command_writes_the_card_and_leaves_no_old_findings(tmp_path, monkey
 
 
 def test_too_many_utterances_leave_the_leakage_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.prepare.LEAKAGE_LIMIT", 3)
-    (tmp_path / "leakage.json").write_text("[]")
     monkeypatch.setattr("sys.argv", ["prepare", "--out-dir", str(tmp_path), "--corpora", "meld"])
+    assert main() == 0 and (tmp_path / "leakage.json").exists()
+    monkeypatch.setattr("data_prep.prepare.LEAKAGE_LIMIT", 3)
     assert main() == 0
     assert not (tmp_path / "leakage.json").exists()
     assert "Not computed" in (tmp_path / "data_card.html").read_text(encoding="utf-8")

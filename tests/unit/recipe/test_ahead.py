@@ -13,6 +13,8 @@ from tests.unit.composed import composed
 from tests.unit.expert_server import SECRET, Server
 from tests.unit.recipe.steps.test_seed_with_experts import reply, soft_label
 
+pytestmark = pytest.mark.settings
+
 WORDS = (
     "expert=endpoint", "download=null", "samples={train: 300, dev: 60, test: 90, seed: 1}", "corpora=[meld]",
     "train_rows=30", "dev_rows=5", "test_rows=4", "flywheel.cold_start_rows=20",

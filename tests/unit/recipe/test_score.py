@@ -10,7 +10,7 @@ from data_prep.prompt import load_templates
 from recipe.score import configured
 from tests.unit.composed import composed
 
-pytestmark = pytest.mark.usefixtures("quick_compose")
+pytestmark = [pytest.mark.settings, pytest.mark.usefixtures("quick_compose")]
 
 
 @pytest.fixture

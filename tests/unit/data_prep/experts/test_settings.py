@@ -22,7 +22,7 @@ def test_settings_that_cannot_work(monkeypatch):
         Settings.of({"kind": "endpoint", "endpoints": []})
     for name in ("ARK_API_KEY", "DEEPSEEK_API_KEY", "EXPERT_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ExpertError, match="ARK_API_KEY, DEEPSEEK_API_KEY is not set"):
+    with pytest.raises(ExpertError, match="ARK_API_KEY, DEEPSEEK_API_KEY are not set"):
         experts.load_experts("mixed")
     with pytest.raises(
         ExpertError, match=r"for expert \(expert.endpoints\); set EXPERT_BASE_URL and EXPERT_MODEL"
@@ -107,7 +107,7 @@ def test_a_key_that_can_be_none_is_refused_by_the_name_of_its_variable(monkeypat
 @pytest.mark.parametrize(
     ("expert", "said"),
     [
-        ("mixed", "ARK_API_KEY, DEEPSEEK_API_KEY is not set"),
+        ("mixed", "ARK_API_KEY, DEEPSEEK_API_KEY are not set"),
         ("endpoint", "answers with a web page instead of a chat completion"),
     ],
 )
@@ -122,11 +122,13 @@ def test_make_data_says_what_is_wrong_with_an_expert_and_writes_nothing(
     monkeypatch.setenv("EXPERT_MODEL", "m")
     monkeypatch.setenv("SELF_EMO_CACHE", str(tmp_path / "cache"))
     server.script = ["html"] * 1000
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/personas.json").write_text("{}")
-    command = ["prepare", "--out-dir", str(tmp_path / "out"), "--corpora", "meld", "--expert", expert]
+    command = ["prepare", "--out-dir", str(tmp_path / "out"), "--corpora", "meld"]
     monkeypatch.setattr("sys.argv", command)
+    assert main() == 0
+    (tmp_path / "out/personas.json").write_text("{}")  # of an earlier command
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr("sys.argv", [*command, "--expert", expert])
     assert main() == 1
     assert f"error: {'expert' if expert == 'endpoint' else 'the experts'}" in (err := capsys.readouterr().err)
     assert said in err and SECRET not in err
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["personas.json"]
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}

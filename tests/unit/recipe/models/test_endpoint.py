@@ -13,7 +13,7 @@ from recipe.run.run import Run
 from recipe.score import configured
 from tests.unit.expert_server import SECRET, Server
 
-pytestmark = pytest.mark.usefixtures("quick_compose")
+pytestmark = [pytest.mark.settings, pytest.mark.usefixtures("quick_compose")]
 SIZES = ("samples={train: 60, dev: 60, test: 60, seed: 1}", "corpora=[meld]", "test_rows=12")
 SAID = "<think>hm</think>{'last_emotions': {'joy': 1}, 'my_emotions': {'joy': 1}, 'my_output': 'a'}"
 

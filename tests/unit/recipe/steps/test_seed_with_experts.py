@@ -20,6 +20,8 @@ from recipe.steps import data, seed
 from tests.unit.composed import composed
 from tests.unit.expert_server import SECRET, Server
 
+pytestmark = pytest.mark.settings
+
 
 def reply(body: dict) -> str:
     """An expert: personas for whoever speaks; a response with the first allowed label, but for a `?`."""
