@@ -194,7 +194,9 @@ def check_out_dir(out_dir: Path, raw_dir: str | Path) -> None:
     if inside is not None and (not inside or inside[0].casefold() in OTHERS.keys() | LABELS.keys()):
         raise ValueError(f"OUT_DIR={out_dir} holds the corpora that are read from it: name another folder")
     first = out_dir / "train.parquet"
-    if first.is_file() and _is_ours(first):
+    if (
+        first.is_file() and _is_ours(first) and not (out_dir / "manifest.json").exists()
+    ):  # that is a run's step
         return
     names = [*(f"{split}.parquet" for split in SPLITS), *_BESIDE]
     if there := [name for name in names if (out_dir / name).exists()]:

@@ -121,14 +121,19 @@ def faults(error: ValidationError, prefix: str, known: Iterable[str] = ()) -> li
     return [_in_words(found, prefix, list(known)) for found in error.errors()]
 
 
+def unknown_setting(name: str, known: Iterable[str]) -> str:
+    """What is said of a setting that is not there, with the one that was probably meant."""
+    near = difflib.get_close_matches(name, [k for k in known if k != name], n=1, cutoff=0.6)
+    return f"there is no setting {name}" + (f"; {near[0]} is near" if near else "")
+
+
 def _in_words(fault: Any, prefix: str, known: list[str]) -> str:
     name = prefix + ".".join(map(str, fault["loc"]))
     kind, given = fault["type"], fault["input"]
     if fault["loc"] and is_secret(str(fault["loc"][-1])):
         given = MASK
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        near = difflib.get_close_matches(name, [k for k in known if k != name], n=1, cutoff=0.6)
-        return f"there is no setting {name}" + (f"; {near[0]} is near" if near else "")
+        return unknown_setting(name, known)
     if kind in ("missing", "missing_argument"):
         return f"{name} is missing"
     if kind == "value_error":  # of several settings together; names them itself

@@ -6,7 +6,6 @@ the composed configuration.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data_prep.disk import in_words
 from data_prep.masking import is_secret, masked_words
+from data_prep.setting_types import unknown_setting
 from recipe.run.flatten import flatten, plain
 from recipe.run.shortcuts import CONF, expand
 
@@ -69,9 +69,7 @@ def explain(error: HydraException) -> str:
         return masked_words(" ".join(str(error).split("Config search path")[0].split()))
     with hydra.initialize_config_dir(str(CONF), version_base=None):
         known = flatten(OmegaConf.to_container(hydra.compose("self_emo")))
-    close = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.6)
-    meant = f"; {close[0]} is near" if close else ""
-    return f"there is no setting {unknown[1]}{meant}; `.venv/bin/python -m recipe.main --cfg job` prints all"
+    return f"{unknown_setting(unknown[1], known)}; `.venv/bin/python -m recipe.main --cfg job` prints all"
 
 
 def main() -> None:

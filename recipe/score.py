@@ -7,7 +7,6 @@ one.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import time
@@ -16,10 +15,11 @@ from collections.abc import Sequence
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from data_prep.disk import in_words
 from data_prep.prompt import load_templates
+from data_prep.setting_types import unknown_setting
 from recipe.main import explain
 from recipe.run.files import checkpoint_folders, run_folder, wanted_checkpoints
 from recipe.run.flatten import flatten, plain
@@ -105,10 +105,9 @@ def _of_run(run: str, arguments: Sequence[str]) -> DictConfig:
     try:
         config.merge_with_dotlist(dotted)
     except OmegaConfBaseException as error:
-        name = str(error.full_key)
-        close = difflib.get_close_matches(name, flatten(plain(config)), n=1, cutoff=0.6)
-        meant = f"; {close[0]} is near" if close else "; see conf/self_emo.yaml"
-        raise ValueError(f"{name}: {str(error).splitlines()[0]}{meant}") from None
+        name, said = str(error.full_key), f"{error.full_key}: {str(error).splitlines()[0]}"
+        absent = isinstance(error, ConfigKeyError | ConfigAttributeError)
+        raise ValueError(unknown_setting(name, flatten(plain(config))) if absent else said) from None
     there = {"base": folder / "base/base.json"} | checkpoint_folders(folder, config.flywheel.iterations)
     wanted = wanted_checkpoints(there, config.evaluate.stages)
     missing = [name for name, path in wanted.items() if not path.exists()]

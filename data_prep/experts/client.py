@@ -160,6 +160,7 @@ class _Asker:
         self.answered: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.bar: tqdm[Any]
+        self.clients: dict[str, Any] = {}
         self.denied = ""  # what was said with status 403: of one request, or of the key
 
     async def ask_all(self, requests: Sequence[Request], title: str) -> Answers:
@@ -167,7 +168,7 @@ class _Asker:
 
         settings = self.settings
         settings.check_keys()
-        clients = {
+        self.clients = {
             e.name: openai.AsyncOpenAI(
                 base_url=e.base_url,
                 api_key=os.environ[e.key] if e.key else "none",
@@ -184,7 +185,7 @@ class _Asker:
             async def one(request: Request) -> None:
                 async with gate:
                     endpoint = self._endpoint(request)
-                    await self._ask(request, endpoint, clients[endpoint.name])
+                    await self._ask(request, endpoint)
                     bar.update()
 
             tasks = [asyncio.create_task(one(request)) for request in requests]
@@ -194,7 +195,7 @@ class _Asker:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                for client in clients.values():
+                for client in self.clients.values():
                     await client.close()
         if self.denied and not self.answers.texts:
             raise ExpertError(self.denied)
@@ -223,14 +224,14 @@ class _Asker:
             f"{new * self.settings.max_tokens:,} to write, at most about {cost:.2f} by the stated prices{cap}"
         )
 
-    async def _ask(self, request: Request, endpoint: Endpoint, client: Any) -> None:
+    async def _ask(self, request: Request, endpoint: Endpoint) -> None:
         asked = self.settings.sent(request.messages)
         messages, text, complaint = asked, "", None
         for time in range(self.settings.reasks + 1):
             form: dict[str, Any] = {}
             if time and time == self.settings.reasks and (form := self.settings.held_to(request.form)):
                 messages = asked  # what it said against the form would only mislead it
-            answer, complaint_now = await self._uncut(request, endpoint, client, messages, form)
+            answer, complaint_now = await self._uncut(request, endpoint, messages, form)
             if "refused" in answer:  # the endpoint will not answer this request, whatever is said
                 complaint = "; asked again: ".join(filter(None, [complaint, answer["refused"]]))
                 if answer["fault"]:
@@ -250,23 +251,18 @@ class _Asker:
         )
 
     async def _uncut(
-        self,
-        request: Request,
-        endpoint: Endpoint,
-        client: Any,
-        messages: list[dict[str, str]],
-        form: Mapping[str, Any],
+        self, request: Request, endpoint: Endpoint, messages: list[dict[str, str]], form: Mapping[str, Any]
     ) -> tuple[dict[str, Any], str | None]:
         """An answer and what is wrong with it; a cut one is asked for with more room, up to the cap."""
         room = self.settings.max_tokens
-        answer, complaint = await self._checked(request, endpoint, client, messages, room, form)
+        answer, complaint = await self._checked(request, endpoint, messages, room, form)
         while complaint is not None and answer.get("cut"):
             name = "max_tokens" if room == self.settings.max_tokens else "max_tokens_cap"
             why = f"it was cut at expert.{name}={room}, and {complaint}"
             larger = min(_MORE_ROOM * room, self.settings.max_tokens_cap)
             if larger <= room:
                 return answer, why
-            again, complaint = await self._checked(request, endpoint, client, messages, larger, form)
+            again, complaint = await self._checked(request, endpoint, messages, larger, form)
             if "refused" in again:
                 return answer, f"{why}; with more room {again['refused']}"
             answer, room = again, larger
@@ -276,21 +272,15 @@ class _Asker:
         self,
         request: Request,
         endpoint: Endpoint,
-        client: Any,
         messages: list[dict[str, str]],
         room: int,
         form: Mapping[str, Any],
     ) -> tuple[dict[str, Any], str | None]:
-        answer = await self._answer(endpoint, client, messages, room, form)
+        answer = await self._answer(endpoint, messages, room, form)
         return answer, None if "refused" in answer else request.check(answer["text"])
 
     async def _answer(
-        self,
-        endpoint: Endpoint,
-        client: Any,
-        messages: list[dict[str, str]],
-        room: int,
-        form: Mapping[str, Any],
+        self, endpoint: Endpoint, messages: list[dict[str, str]], room: int, form: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The answer to ``messages`` in at most ``room`` tokens, from disk or from the endpoint: ``text`` and
         whether it was ``cut``; or why it was ``refused``, which is not kept."""
@@ -310,7 +300,7 @@ class _Asker:
             )
         self.reserved += most
         try:
-            answer = await self._request(endpoint, client, messages, room, form)
+            answer = await self._request(endpoint, messages, room, form)
         finally:
             self.reserved -= most
         self.answers.asked += 1
@@ -335,12 +325,7 @@ class _Asker:
             )
 
     async def _request(
-        self,
-        endpoint: Endpoint,
-        client: Any,
-        messages: list[dict[str, str]],
-        room: int,
-        form: Mapping[str, Any],
+        self, endpoint: Endpoint, messages: list[dict[str, str]], room: int, form: Mapping[str, Any]
     ) -> dict[str, Any]:
         import openai
 
@@ -354,7 +339,7 @@ class _Asker:
             if attempt:
                 await asyncio.sleep(min(0.5 * 2**attempt, 20.0))
             try:
-                completion = await client.chat.completions.create(
+                completion = await self.clients[endpoint.name].chat.completions.create(
                     model=endpoint.model, messages=messages, extra_body=form or None, **options
                 )
             except openai.APIStatusError as error:

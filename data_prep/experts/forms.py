@@ -14,7 +14,7 @@ _WEIGHT = r"(0\.[1-9]|1\.0)"
 _MOST_THOUGHT, _MOST_TEXT = 400, 200  # letters
 
 
-def of_response(labels: Sequence[str], tokens: int = 1024) -> str:
+def of_response(labels: Sequence[str], tokens: int) -> str:
     """The rule of Eq. 8: a think block, then a dictionary with its three keys.
 
     Args:

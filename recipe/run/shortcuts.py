@@ -40,9 +40,9 @@ def expand(arguments: Sequence[str], environment: MutableMapping[str, str]) -> l
         else:
             rest.append(argument)
     overridden = {argument.partition("=")[0].lstrip("+~") for argument in rest}
-    hardware = next((a.partition("=")[2] for a in rest if a.startswith("hardware=")), None)
-    added = [] if hardware else [f"hardware={choose_hardware(count_gpus(environment))}"]
-    hardware = hardware or added[0].partition("=")[2]
+    named = next((a.partition("=")[2] for a in rest if a.startswith("hardware=")), None)
+    hardware = named or choose_hardware(count_gpus(environment))
+    added = [] if named else [f"hardware={hardware}"]
     if model := shortcuts.get("MODEL"):
         known = {path.stem: path for path in (CONF / "model").glob("*.yaml")}
         stem = model.lower().removesuffix("-instruct")

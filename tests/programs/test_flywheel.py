@@ -238,3 +238,6 @@ def test_a_step_of_before_there_were_manifests_is_taken_as_it_is(run, capsys, mo
     monkeypatch.setattr(sys, "argv", ["verify", str(run)])
     assert verify.main() == 0
     assert "without a manifest, of an older version, and unchecked: base, data" in capsys.readouterr().out
+    shutil.rmtree(run / "iter_3/buffer")
+    assert verify.main() == 1
+    assert "iter_3/buffer" not in capsys.readouterr().out  # it is gone, and not older

@@ -304,3 +304,5 @@ def test_make_data_writes_over_nothing_but_its_own(tmp_path, monkeypatch, capsys
 
     assert make(tmp_path / "raw", tmp_path / "raw/../out")[0] == 0
     assert make(tmp_path / "raw", tmp_path / "out")[0] == 0  # its own
+    (tmp_path / "out/manifest.json").touch()  # as a run's steps have one
+    assert "would be written over" in make(tmp_path / "raw", tmp_path / "out")[1]

@@ -45,7 +45,7 @@ def test_what_has_the_form_of_a_soft_label_keeps_the_gold_one_heaviest(gold):
 
 
 def test_an_expert_s_answer_has_its_form_and_one_that_breaks_the_rule_has_not():
-    form = forms.of_response(LABELS["meld"])
+    form = forms.of_response(LABELS["meld"], 1024)
     answer = (
         '<think>She won, I am glad.</think>\n{"last_emotions": {"joy": 0.9, "surprise": 0.4}, '
         '"my_emotions": {"joy": 1.0}, "my_output": "Don\'t say so!"}'
@@ -71,5 +71,5 @@ def test_a_corpus_with_one_label_has_a_form():
         '<think>So.</think>\n{"last_emotions": {"calm": 1.0}, "my_emotions": {"calm": 0.1}, '
         '"my_output": "Yes"}'
     )
-    assert re.fullmatch(forms.of_response(["calm"]), answer)
+    assert re.fullmatch(forms.of_response(["calm"], 1024), answer)
     assert cold_start.complaint(answer, ["calm"]) is None
